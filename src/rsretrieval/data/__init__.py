@@ -1,0 +1,1 @@
+"""Data: sources, rows, batches, and the embedded scenes."""

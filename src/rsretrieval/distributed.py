@@ -1,0 +1,42 @@
+"""Everything that knows about processes; each function also works where there is only one.
+
+Gradients: every rank gathers the embeddings of all ranks with :func:`gather` and computes the loss of the whole
+batch. Its backward adds what all ranks ask of a rank's rows, and DDP's mean over the ranks then gives the gradient of
+one process that holds the whole batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather
+
+
+def is_distributed() -> bool:
+    """Whether more than one process takes part."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """Rows of all ranks in the order of the ranks, with gradients; ranks may hold different numbers of rows.
+
+    Args:
+        tensor: ``(n, ...)``, equal on all ranks but for ``n``.
+
+    Returns:
+        ``(sum of n, ...)``; the tensor itself in a single process.
+    """
+    if not is_distributed():
+        return tensor
+    counts = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([len(tensor)], device=tensor.device))
+    sizes = [int(count) for count in counts]
+    missing = max(sizes) - len(tensor)
+    padded = torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])]) if missing else tensor.contiguous()
+    if padded.requires_grad:
+        parts = list(all_gather(padded))  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    else:
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

@@ -1,0 +1,56 @@
+"""Contrastive and weighted contrastive loss (FISVL, L_c and L_w)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812 - the field's name
+from torch import Tensor
+
+EPSILON = 6e-5
+"""The release's smoothing constant: added to every entry of a target row before it is normalised."""
+
+
+def same(ids: Tensor) -> Tensor:
+    """``(B, B)`` bool, true where two pairs carry the same id."""
+    return ids[:, None] == ids[None, :]
+
+
+def soft_membership(ids: Tensor, dtype: Tensor) -> Tensor:
+    """``(B, B)`` rows proportional to ``[same id] + EPSILON`` that sum to 1, in the dtype of the second argument."""
+    weights = same(ids).to(dtype.dtype) + EPSILON
+    return weights / weights.sum(1, keepdim=True)
+
+
+def contrastive_loss(
+    *,
+    image: Tensor,
+    text: Tensor,
+    image_ids: Tensor,
+    temperature: Tensor | float,
+    caption_values: Tensor | None = None,
+) -> Tensor:
+    """Symmetric cross-entropy between similarities and soft targets; all captions of an image are its positives.
+
+    ``S = image textᵀ / temperature``; the targets are ``P_ij ∝ [id_i = id_j] + 6e-5``. With ``caption_values`` it is
+    the weighted contrastive loss: column ``j`` of ``S`` is scaled by the value of caption ``j``.
+
+    Args:
+        image: ``(B, d)`` L2-normalised.
+        text: ``(B, d)`` L2-normalised.
+        image_ids: ``(B,)`` which image each pair belongs to.
+        temperature: divisor of the cosines.
+        caption_values: ``(B,)``, or None for the plain loss.
+
+    Returns:
+        Scalar: the mean of the two directions.
+
+    Example:
+        >>> import torch
+        >>> contrastive_loss(image=torch.eye(2), text=torch.eye(2), image_ids=torch.arange(2), temperature=1.0)
+        tensor(0.3133)
+    """
+    similarity = image @ text.T / temperature
+    if caption_values is not None:
+        similarity = similarity * caption_values
+    targets = soft_membership(image_ids, similarity)
+    rows, columns = (-(targets * F.log_softmax(s, dim=1)).sum(1).mean() for s in (similarity, similarity.T))
+    return (rows + columns) / 2

@@ -1,0 +1,145 @@
+"""Recall at K in both directions, with ties by expectation, the best or the worst case.
+
+Captions repeat across images (RSICD), so that exact ties are common; the expectation under random tie-breaking is exact
+and does not depend on the order of the data. Equal rows are scored once, so that equal items tie to the last bit
+whatever the matrix product does with their positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+TIES = ("expected", "optimistic", "pessimistic")
+"""Equal scores are broken at random (in expectation), for the model, or against it."""
+_CHUNK = 1024  # queries scored at a time, so that the whole matrix is never in memory
+
+
+def _hit_probability(greater: Tensor, foreign: Tensor, own: Tensor, k: int, ties: str) -> Tensor:
+    """Probability that one of the own best items is among the first ``k``, for each query.
+
+    Args:
+        greater: ``(Q,)`` items that score strictly above the best own one (g).
+        foreign: ``(Q,)`` items of others that tie with it (t).
+        own: ``(Q,)`` own items at that score, the best one among them (o).
+        k: places.
+        ties: one of :data:`TIES`.
+
+    With ``s = k - g`` places left it is ``1 - C(t, s) / C(t + o, s)``, 0 for ``s <= 0`` and 1 for ``s > t``.
+    """
+    places = k - greater
+    if ties == "optimistic":
+        return (places > 0).double()
+    if ties == "pessimistic":
+        return (places > foreign).double()
+    s, t, o = (count.double() for count in (places.clamp(min=0), foreign, own))
+    s = torch.minimum(s, t)
+
+    def log_choose(n: Tensor) -> Tensor:
+        return torch.lgamma(n + 1) - torch.lgamma(s + 1) - torch.lgamma(n - s + 1)
+
+    drawn = -torch.expm1(log_choose(t) - log_choose(t + o))
+    return torch.where(places <= 0, 0.0, torch.where(places > foreign, 1.0, drawn))
+
+
+def _ranks(
+    query: Tensor, gallery: Tensor, relevant: tuple[Tensor, Tensor], multiplicity: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(Q,)`` counts above, tied foreign and tied own of each query's best own item.
+
+    Args:
+        query: ``(Q, d)`` distinct or not.
+        gallery: ``(G, d)`` distinct items.
+        relevant: indices into query and gallery of what belongs together, repeated as often as it occurs.
+        multiplicity: ``(G,)`` how many items each row of ``gallery`` stands for.
+    """
+    counts = []
+    order = relevant[0].argsort()
+    rows, columns = relevant[0][order], relevant[1][order]
+    for start in range(0, len(query), _CHUNK):
+        scores = query[start : start + _CHUNK] @ gallery.T
+        low, high = torch.searchsorted(rows, torch.tensor([start, start + len(scores)], device=rows.device)).tolist()
+        r, c = rows[low:high] - start, columns[low:high]
+        own_scores = scores[r, c]
+        best = scores.new_full((len(scores),), -torch.inf).scatter_reduce(0, r, own_scores, "amax")
+        own = torch.zeros_like(best, dtype=torch.int64).index_add(0, r, (own_scores == best[r]).long())
+        greater = ((scores > best[:, None]) * multiplicity).sum(1)
+        tied = ((scores == best[:, None]) * multiplicity).sum(1)
+        counts.append(torch.stack([greater, tied - own, own]))
+    greater, foreign, own = torch.cat(counts, dim=1)
+    return greater, foreign, own
+
+
+def _check(image: Tensor, text: Tensor, owners: Tensor, ks: Sequence[int], ties: str) -> None:
+    if image.ndim != 2 or text.ndim != 2 or image.shape[1] != text.shape[1] or owners.shape != text.shape[:1]:
+        raise ValueError(
+            f"image {tuple(image.shape)}, text {tuple(text.shape)} and owners {tuple(owners.shape)} do not go "
+            "together: give (N, d), (M, d) and (M,)"
+        )
+    if ties not in TIES:
+        raise ValueError(f"ties='{ties}' is unknown; possible are {TIES}")
+    if not ks or min(ks) < 1:
+        raise ValueError(f"ks={tuple(ks)}: give ranks of 1 or more")
+    if not (torch.isfinite(image).all() and torch.isfinite(text).all()):
+        raise ValueError("the embeddings hold NaN or infinity: the model diverged, or its input is broken")
+    if len(owners) and (int(owners.min()) < 0 or int(owners.max()) >= len(image)):
+        raise ValueError(
+            f"owners run from {int(owners.min())} to {int(owners.max())}, the images from 0 to {len(image) - 1}: "
+            "an owner is the row of the caption's image"
+        )
+    without = sorted(set(range(len(image))) - set(owners.tolist()))
+    if without or not len(image):
+        raise ValueError(
+            f"{len(without)} of {len(image)} images have no caption (rows {without[:5]}): recall needs one caption or "
+            "more for every image; leave the others out"
+        )
+
+
+def retrieval_recall(
+    *, image: Tensor, text: Tensor, owners: Tensor, ks: Sequence[int] = (1, 5, 10), ties: str = "expected"
+) -> dict[str, float]:
+    """Recall at each K, in percent, of sentence retrieval (i2t) and image retrieval (t2i), and their mean (mR).
+
+    A score is a dot product, so that L2-normalised embeddings are compared by cosine. An image's query succeeds when
+    the best of its own captions is among the first K; a caption's when its image is. Ties are as in ``method.md``'s
+    protocol: by default the expected recall under random tie-breaking, in closed form.
+
+    Args:
+        image: ``(N, d)`` image embeddings.
+        text: ``(M, d)`` caption embeddings, of any number of captions an image.
+        owners: ``(M,)`` row of ``image`` that each caption belongs to.
+        ks: the ranks.
+        ties: ``expected``, ``optimistic`` (for the model) or ``pessimistic`` (against it).
+
+    Returns:
+        ``i2t_R@K`` and ``t2i_R@K`` for each K, and ``mR``.
+
+    Raises:
+        ValueError: for shapes that do not match, an image without a caption, an owner that is no row, NaN.
+
+    Example:
+        The second image's caption is told from the first one's by nothing, so it is right half of the time.
+
+        >>> import torch
+        >>> same = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+        >>> retrieval_recall(image=torch.eye(2), text=same, owners=torch.arange(2), ks=(1,))
+        {'i2t_R@1': 50.0, 't2i_R@1': 50.0, 'mR': 50.0}
+    """
+    _check(image, text, owners, ks, ties)
+    image, text = (x if x.dtype == torch.float64 else x.float() for x in (image, text))
+    images, image_row, image_count = torch.unique(image, dim=0, return_inverse=True, return_counts=True)
+    texts, text_row, text_count = torch.unique(text, dim=0, return_inverse=True, return_counts=True)
+    captions = torch.arange(len(text), device=text.device)
+    directions = {
+        # The gallery is given by its distinct rows; the queries as they are.
+        "i2t": _ranks(image, texts, (owners, text_row), text_count),
+        "t2i": _ranks(text, images, (captions, image_row[owners]), image_count),
+    }
+    recall = {
+        f"{name}_R@{k}": 100 * float(_hit_probability(*counts, k, ties).mean())
+        for name, counts in directions.items()
+        for k in ks
+    }
+    return {**recall, "mR": sum(recall.values()) / len(recall)}

@@ -1,0 +1,128 @@
+"""Fine-grained information supplementation (FISVL, section III-C), over any pair of backbones."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name
+from torch import Tensor, nn
+
+POOLED = 16  # side of the maps that the three branches are pooled to, so that a token is a map of 256 numbers
+BRANCHES = ((1, 32), (3, 32), (5, 64))  # kernel (and stride), channels
+HEADS = 8
+
+
+def _conv_block(channels: int, out: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, out, kernel, stride=kernel, bias=False), nn.BatchNorm2d(out), nn.ReLU())
+
+
+class SelfAttentionBlock(nn.Module):
+    """Post-norm self-attention and feed-forward, each with residual and LayerNorm; ``(B, T, dim)`` in and out."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.merge = (nn.Linear(dim, dim) for _ in range(4))
+        self.feed_forward = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
+        )
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Attend among ``(B, T, dim)`` tokens."""
+        query, key, value = (
+            layer(tokens).unflatten(-1, (HEADS, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout.p if self.training else 0.0)
+        tokens = self.norm1(tokens + self.dropout(self.merge(attended.transpose(1, 2).flatten(2))))
+        out: Tensor = self.norm2(tokens + self.feed_forward(tokens))
+        return out
+
+
+class SceneFineGrainedSensing(nn.Module):
+    """SFGS: one vector of fine detail from an early convolutional map.
+
+    Args:
+        channels: of the early map.
+        dim: width of the vector.
+        dropout: probability.
+    """
+
+    def __init__(self, channels: int, dim: int = 512, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.reduce = _conv_block(channels, 32, 1)
+        self.branches = nn.ModuleList(_conv_block(32, out, kernel) for kernel, out in BRANCHES)
+        self.project = nn.Sequential(nn.Linear(POOLED**2, dim), nn.ReLU(), nn.Dropout(dropout))
+        self.attention = SelfAttentionBlock(dim, 2 * dim, dropout)
+        self.fusion = nn.Parameter(torch.empty(sum(out for _, out in BRANCHES), dim))  # W, tokens x dim
+        nn.init.normal_(self.fusion)
+
+    def forward(self, early: Tensor) -> Tensor:
+        """``(B, C, H, W)``, at any resolution, to ``(B, dim)``."""
+        largest = BRANCHES[-1][0]
+        if min(early.shape[-2:]) < largest:  # a map smaller than the largest kernel
+            early = F.interpolate(early, size=[max(side, largest) for side in early.shape[-2:]])
+        reduced = self.reduce(early)
+        maps = torch.cat([F.adaptive_avg_pool2d(branch(reduced), POOLED) for branch in self.branches], dim=1)
+        tokens = self.attention(self.project(maps.flatten(2)))
+        # The mean over the rows of Wᵀ X is the sum of X's rows weighted by the means of W's.
+        return torch.einsum("t,btd->bd", self.fusion.mean(1), tokens)
+
+
+class GraphReasoning(nn.Module):
+    """One step of reasoning on a fully connected graph of nodes ``(B, N, dim)``."""
+
+    def __init__(self, dim: int = 512) -> None:
+        super().__init__()
+        self.query, self.key, self.update = (nn.Linear(dim, dim) for _ in range(3))
+        for layer in (self.query, self.key, self.update):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, nodes: Tensor) -> Tensor:
+        """``ReLU(L(A N))`` with ``A = softmax(Q(N) K(N)ᵀ)``, unscaled."""
+        affinity = (self.query(nodes) @ self.key(nodes).transpose(1, 2)).softmax(-1)
+        updated: Tensor = self.update(affinity @ nodes)
+        return updated.relu()
+
+
+class FGIS(nn.Module):
+    """Supplement an image's tokens with the detail that a convolutional prior sees.
+
+    Nodes are the prior's global vector, the SFGS vector of its early map, the pooled image vector and the image's
+    tokens; after the reasoning, the pooled vector's own node is added back to it.
+
+    Args:
+        early_channels: channels of the prior's early map.
+        dim: width of nodes and output (512 in the paper).
+        steps: graph steps (2 in the paper).
+        dropout: probability, on the fused feature and inside SFGS.
+        freeze_sfgs: never train the SFGS branch, as happens in the release, where it shares the frozen flag of the
+            ResNet.
+    """
+
+    def __init__(
+        self, early_channels: int, dim: int = 512, steps: int = 2, dropout: float = 0.2, *, freeze_sfgs: bool = False
+    ) -> None:
+        super().__init__()
+        self.sfgs = SceneFineGrainedSensing(early_channels, dim, dropout)
+        self.graph = nn.ModuleList(GraphReasoning(dim) for _ in range(steps))
+        self.head = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.sfgs.requires_grad_(not freeze_sfgs)
+
+    def forward(self, early: Tensor, prior: Tensor, pooled: Tensor, tokens: Tensor) -> Tensor:
+        """Fuse what both backbones see.
+
+        Args:
+            early: ``(B, C, H, W)`` the prior's early map.
+            prior: ``(B, dim)`` the prior's global vector, projected.
+            pooled: ``(B, dim)`` the image tower's global vector, projected.
+            tokens: ``(B, T, dim)`` the image tower's tokens, projected.
+
+        Returns:
+            ``(B, dim)`` L2-normalised image embeddings.
+        """
+        nodes = torch.cat([torch.stack([prior, self.sfgs(early), pooled], dim=1), tokens], dim=1)
+        for step in self.graph:
+            nodes = step(nodes)
+        return F.normalize(pooled + self.dropout(self.head(nodes[:, 2])), dim=-1)

@@ -1,0 +1,63 @@
+"""What flows between the parts: a batch of images and texts, and their embeddings.
+
+Imports torch alone, so that every other module may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Images and the texts that describe some of them.
+
+    A training batch has one text for each image (``owners`` equals ``image_ids``); an evaluation batch has every
+    caption of each image. Nothing is paired by position in evaluation: ``owners`` says what belongs together.
+
+    Attributes:
+        images: ``(N, 3, H, W)`` float, RGB in [0, 1]; the model normalises.
+        image_ids: ``(N,)`` int64, the image's row number in its split.
+        texts: ``M`` cleaned captions.
+        owners: ``(M,)`` int64, the image id that each text describes.
+        scenes: ``(M,)`` int64, scene class of each text's image.
+        caption_values: ``(M,)`` float, value of each caption in the weighted contrastive loss.
+    """
+
+    images: Tensor
+    image_ids: Tensor
+    texts: list[str]
+    owners: Tensor
+    scenes: Tensor
+    caption_values: Tensor
+
+
+class Features(NamedTuple):
+    """What a tower gives: a global vector ``(B, W)`` and tokens ``(B, T, W)``."""
+
+    pooled: Tensor
+    tokens: Tensor
+
+
+class Pairs(NamedTuple):
+    """The pairs of a global batch, as the losses see them.
+
+    Attributes:
+        image: ``(B, d)`` L2-normalised image embeddings.
+        text: ``(B, d)`` L2-normalised text embeddings.
+        image_ids: ``(B,)`` which image each pair belongs to.
+        scenes: ``(B,)`` scene class of each pair.
+        caption_values: ``(B,)`` value of each caption.
+    """
+
+    image: Tensor
+    text: Tensor
+    image_ids: Tensor
+    scenes: Tensor
+    caption_values: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Pairs:
+        """Apply ``function`` to every field."""
+        return Pairs(*(function(field) for field in self))

@@ -1,0 +1,108 @@
+"""Recall against an independent reference that lists every ordering's hits, and against cases worked by hand."""
+
+from itertools import permutations
+from math import comb
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rsretrieval.metrics import retrieval_recall
+from rsretrieval.metrics.functional import _hit_probability
+
+
+def reference(image: np.ndarray, text: np.ndarray, owners: np.ndarray, ks: tuple[int, ...], ties: str) -> dict:
+    """Query by query in plain NumPy, with binomial coefficients of integers."""
+    scores = image @ text.T
+    out: dict[str, float] = {}
+    mine = owners[None, :] == np.arange(len(image))[:, None]
+    for name, s, own in (("i2t", scores, mine), ("t2i", scores.T, mine.T)):
+        for k in ks:
+            hits = []
+            for row, is_own in zip(s, own, strict=True):
+                best = row[is_own].max()
+                g, t, o = (row > best).sum(), ((row == best) & ~is_own).sum(), ((row == best) & is_own).sum()
+                left = int(k - g)
+                if ties == "optimistic":
+                    hits.append(float(left > 0))
+                elif ties == "pessimistic":
+                    hits.append(float(left > t))
+                elif left <= 0 or left > t:
+                    hits.append(float(left > 0))
+                else:
+                    hits.append(1 - comb(int(t), left) / comb(int(t + o), left))
+            out[f"{name}_R@{k}"] = 100 * float(np.mean(hits))
+    return {**out, "mR": float(np.mean(list(out.values())))}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**31), st.integers(1, 12), st.sampled_from(["expected", "optimistic", "pessimistic"]))
+def test_against_reference(seed: int, images: int, ties: str) -> None:
+    # Small integers: many exact ties, negative scores, and products without rounding.
+    rng = np.random.default_rng(seed)
+    owners = rng.permutation(np.repeat(np.arange(images), rng.integers(1, 8, images)))
+    image, text = rng.integers(-2, 3, (images, 3)), rng.integers(-2, 3, (len(owners), 3))
+    got = retrieval_recall(
+        image=torch.tensor(image).float(),
+        text=torch.tensor(text).float(),
+        owners=torch.tensor(owners),
+        ks=(1, 2, 5, 10),
+        ties=ties,
+    )
+    assert got == pytest.approx(reference(image, text, owners, (1, 2, 5, 10), ties))
+
+
+@pytest.mark.parametrize(("foreign", "own", "places"), [(2, 1, 1), (3, 2, 2), (4, 1, 3), (0, 3, 1), (2, 2, 5)])
+def test_expectation_is_the_mean_over_all_orderings(foreign: int, own: int, places: int) -> None:
+    items = [False] * foreign + [True] * own
+    wanted = np.mean([any(order[:places]) for order in permutations(items)])
+    counts = (torch.tensor([n]) for n in (0, foreign, own))
+    assert _hit_probability(*counts, places, "expected").item() == pytest.approx(wanted)
+
+
+def test_hand_worked() -> None:
+    # Two images with two captions each, all cosines negative. Scores: image 0: -.2 -.4 | -.1 -.3, so that a foreign
+    # caption is first and an own one second; image 1: -.9 -.8 | -.5 -.5, an own one first. Captions: 0, 1 and 3
+    # find their image first except 3 (-.3 against -.5) and 2 (-.1 against -.5).
+    image = torch.eye(2)
+    text = torch.tensor([[-0.2, -0.9], [-0.4, -0.8], [-0.1, -0.5], [-0.3, -0.5]])
+    got = retrieval_recall(image=image, text=text, owners=torch.tensor([0, 0, 1, 1]), ks=(1, 2))
+    assert got == {"i2t_R@1": 50, "i2t_R@2": 100, "t2i_R@1": 50, "t2i_R@2": 100, "mR": 75}
+
+
+def test_equal_captions_of_many_images_tie_exactly() -> None:
+    # One caption for all 40 images, in float32 of a width that a matrix product splits: 10 of 40 by chance.
+    torch.manual_seed(0)
+    text = torch.nn.functional.normalize(torch.randn(1, 517), dim=-1).expand(40, -1)
+    image = torch.nn.functional.normalize(torch.randn(40, 517), dim=-1)
+    got = retrieval_recall(image=image, text=text, owners=torch.arange(40))
+    assert got["i2t_R@10"] == pytest.approx(25)
+    assert got["i2t_R@1"] == pytest.approx(2.5)
+
+
+def test_order_of_the_data_does_not_matter() -> None:
+    torch.manual_seed(1)
+    image, owners = torch.randn(1300, 8), torch.arange(1300).repeat_interleave(2)  # more than one chunk
+    text = image[owners] + torch.randn(2600, 8)
+    rows, columns = torch.randperm(1300), torch.randperm(2600)
+    moved = retrieval_recall(image=image[rows], text=text[columns], owners=rows.argsort()[owners[columns]])
+    assert moved == pytest.approx(retrieval_recall(image=image, text=text, owners=owners))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"owners": torch.tensor([0, 0])}, "1 of 2 images have no caption"),
+        ({"owners": torch.tensor([0, 2])}, "an owner is the row"),
+        ({"owners": torch.tensor([0])}, "do not go together"),
+        ({"ties": "lucky"}, "possible are"),
+        ({"ks": (0, 1)}, "ranks of 1 or more"),
+        ({"image": torch.full((2, 2), torch.nan)}, "NaN or infinity"),
+    ],
+)
+def test_wrong_input_is_refused(change: dict, message: str) -> None:
+    good = {"image": torch.eye(2), "text": torch.eye(2), "owners": torch.arange(2)}
+    with pytest.raises(ValueError, match=message):
+        retrieval_recall(**(good | change))
