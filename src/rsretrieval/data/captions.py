@@ -1,0 +1,40 @@
+"""Captions: cleaning, word deletion, and their value in the weighted contrastive loss."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+
+_PUNCTUATION = re.compile(r"[^\w\s]|_")
+SHORT, SHORT_VALUE = 0.7, 0.95  # of the mean length; inferred from the name of the release's data file
+
+
+def clean(caption: str, max_words: int = 30) -> str:
+    """Lower case, punctuation removed, at most ``max_words`` words.
+
+    Example:
+        >>> clean("Two planes, parked near the Terminal .")
+        'two planes parked near the terminal'
+    """
+    return " ".join(_PUNCTUATION.sub(" ", caption.lower()).split()[:max_words])
+
+
+def delete_words(caption: str, probability: float) -> str:
+    """Drop each word with a probability, by torch's random state; one word at least remains."""
+    words = caption.split()
+    kept = [word for word, draw in zip(words, torch.rand(len(words)).tolist(), strict=True) if draw >= probability]
+    return " ".join(kept or words[:1])
+
+
+def length_values(captions: Sequence[str]) -> list[float]:
+    """The paper's rule: captions shorter than 0.7 of the mean number of words are worth 0.95, all others 1.
+
+    Example:
+        >>> length_values(["a b c d", "a b c d", "a"])
+        [1.0, 1.0, 0.95]
+    """
+    lengths = [len(caption.split()) for caption in captions]
+    limit = SHORT * sum(lengths) / max(len(lengths), 1)
+    return [SHORT_VALUE if length < limit else 1.0 for length in lengths]

@@ -1,0 +1,181 @@
+"""Batches of one process: which samples an epoch holds and in which order is a pure function of seed and epoch.
+
+Every training caption is used exactly once an epoch, up to the dropped last batch; every rank gets the same number of
+batches. Rows of one block stay near each other, so that a stream reads a block about once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import IterableDataset, get_worker_info
+
+from rsretrieval.data.captions import delete_words
+from rsretrieval.data.sources import Source
+from rsretrieval.data.transforms import Transform
+from rsretrieval.types import Batch
+
+Ints = NDArray[np.int64]
+Read = Callable[[str, int], list[Image.Image]]
+
+
+@dataclass
+class Table:
+    """The text side of a split, ready for training: one entry a row.
+
+    Attributes:
+        captions: cleaned captions of each row.
+        values: value of each caption.
+        scenes: scene class of each row.
+        blocks: rows of each block of the source.
+    """
+
+    captions: list[list[str]]
+    values: list[list[float]]
+    scenes: list[int]
+    blocks: list[int]
+
+
+def training_pairs(table: Table, epoch: int, seed: int, per_image: int | None, window: int) -> Ints:
+    """``(P, 2)`` row and caption of every sample of an epoch, in its order.
+
+    Args:
+        table: the split.
+        epoch: counted from 0.
+        seed: of the order.
+        per_image: captions of each image this epoch, taking turns over the epochs; None for all.
+        window: rows that are shuffled together where blocks hold several rows.
+    """
+    counts = np.array([len(captions) for captions in table.captions])
+    rng = np.random.default_rng([seed, epoch])
+    if per_image is None:
+        rows = np.repeat(np.arange(len(counts)), counts)
+        captions = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    else:
+        start = np.random.default_rng(seed).integers(0, counts)
+        rows = np.repeat(np.arange(len(counts)), np.minimum(per_image, counts))
+        turn = np.concatenate([np.arange(min(per_image, count)) for count in counts])
+        captions = (start[rows] + epoch * per_image + turn) % counts[rows]
+    blocks = np.array(table.blocks)
+    if (blocks == 1).all():
+        order = rng.permutation(len(rows))
+    else:
+        shuffled = rng.permutation(len(blocks))
+        group = np.empty(len(blocks), np.int64)
+        group[shuffled] = (np.cumsum(blocks[shuffled]) - blocks[shuffled]) // window
+        order = np.lexsort((rng.random(len(rows)), np.repeat(group, blocks)[rows]))
+    return np.stack([rows, captions], axis=1)[order]
+
+
+class RetrievalStream(IterableDataset[Batch]):
+    """Sized stream of a rank's batches.
+
+    Args:
+        source: where the images are.
+        split: ``train``, ``valid`` or ``test``.
+        table: the split's text side.
+        transform: of an image.
+        batch_size: of this rank.
+        shard: this rank and the number of ranks.
+        train: pairs in random order, equal numbers of full batches; otherwise every row once with all its captions.
+        seed: of order and augmentation.
+        word_deletion: probability of each word in training.
+        captions_per_image: see :func:`training_pairs`.
+        window: see :func:`training_pairs`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        split: str,
+        table: Table,
+        transform: Transform,
+        batch_size: int,
+        shard: tuple[int, int] = (0, 1),
+        *,
+        train: bool,
+        seed: int = 0,
+        word_deletion: float = 0.0,
+        captions_per_image: int | None = None,
+        window: int = 2048,
+    ) -> None:
+        self.source, self.split, self.table, self.transform = source, split, table, transform
+        self.batch_size, self.shard, self.train, self.seed = batch_size, shard, train, seed
+        self.word_deletion, self.captions_per_image, self.window = word_deletion, captions_per_image, window
+        self.epoch, self.skip = 0, 0
+        if train and not len(self):
+            raise ValueError(
+                f"split '{split}' does not fill one batch of {batch_size} on each of {shard[1]} processes: "
+                "lower --data.batch_size"
+            )
+
+    def __len__(self) -> int:
+        return len(self.batches(self.epoch))
+
+    def batches(self, epoch: int) -> list[Ints]:
+        """Row and caption (training) or row alone (evaluation) of each batch of this rank."""
+        rank, world = self.shard
+        if self.train:
+            pairs = training_pairs(self.table, epoch, self.seed, self.captions_per_image, self.window)
+            count = len(pairs) // (self.batch_size * world)
+            mine = pairs[: count * self.batch_size * world].reshape(world, count, self.batch_size, 2)[rank]
+            return list(mine)
+        rows = np.array_split(np.arange(len(self.table.captions)), world)[rank]
+        return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = self.batches(self.epoch)
+        worker = get_worker_info()
+        workers = worker.num_workers if worker else 1
+        # After a resume the loader's first worker goes on where the interrupted run's turn was.
+        lane = ((worker.id if worker else 0) + self.skip) % workers
+        numbers = np.array_split(np.arange(len(batches)), workers)[lane]
+        done = max(0, -(-(self.skip - lane) // workers))
+        read = lru_cache(maxsize=8)(self.source.read)
+        for number in numbers[done:]:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(hash((self.seed, self.epoch, self.shard[0], int(number))) % 2**63)
+                build = self._training_batch if self.train else self._evaluation_batch
+                batch = build(batches[number], read)
+            yield batch
+
+    def _image(self, row: int, read: Read) -> torch.Tensor:
+        block = int(np.searchsorted(self._ends, row, side="right"))
+        return self.transform(read(self.split, block)[row - int(self._ends[block]) + self.table.blocks[block]])
+
+    @property
+    def _ends(self) -> Ints:
+        if not hasattr(self, "_cached_ends"):
+            self._cached_ends = np.cumsum(self.table.blocks)
+        return self._cached_ends
+
+    def _training_batch(self, pairs: Ints, read: Read) -> Batch:
+        rows, captions = pairs[:, 0].tolist(), pairs[:, 1].tolist()
+        pick = list(zip(rows, captions, strict=True))
+        ids = torch.tensor(rows)
+        return Batch(
+            images=torch.stack([self._image(row, read) for row in rows]),
+            image_ids=ids,
+            texts=[delete_words(self.table.captions[r][c], self.word_deletion) for r, c in pick],
+            owners=ids,
+            scenes=torch.tensor([self.table.scenes[r] for r in rows]),
+            caption_values=torch.tensor([self.table.values[r][c] for r, c in pick]),
+        )
+
+    def _evaluation_batch(self, rows: Ints, read: Read) -> Batch:
+        numbers: Sequence[int] = rows.tolist()
+        pick = [(r, c) for r in numbers for c in range(len(self.table.captions[r]))]
+        return Batch(
+            images=torch.stack([self._image(row, read) for row in numbers]),
+            image_ids=torch.tensor(numbers),
+            texts=[self.table.captions[r][c] for r, c in pick],
+            owners=torch.tensor([r for r, _ in pick]),
+            scenes=torch.tensor([self.table.scenes[r] for r, _ in pick]),
+            caption_values=torch.tensor([self.table.values[r][c] for r, c in pick]),
+        )

@@ -1,0 +1,191 @@
+"""Exactly once an epoch, equal batches on all ranks, deterministic, resumable; sources and their errors."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from rsretrieval.data.captions import clean, delete_words, length_values
+from rsretrieval.data.scenes import scene_names
+from rsretrieval.data.sources import Columns, DataError, Record, Source, build_source
+from rsretrieval.data.stream import RetrievalStream, Table, training_pairs
+from rsretrieval.data.transforms import AUGMENTATIONS, evaluation, training
+
+
+class Blocks(Source):
+    """Rows in blocks; each image's pixels say which row it is."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+
+    def records(self, split: str) -> list[Record]:
+        return [Record(f"{row}.png", ("a",)) for row in range(sum(self.sizes))]
+
+    def blocks(self, split: str) -> list[int]:
+        return self.sizes
+
+    def read(self, split: str, block: int) -> list[Image.Image]:
+        first = sum(self.sizes[:block])
+        return [Image.new("RGB", (4, 4), (first + i,) * 3) for i in range(self.sizes[block])]
+
+
+def table(sizes: list[int]) -> Table:
+    rows = range(sum(sizes))
+    captions = [[f"row {r} caption {c}" for c in range(1 + r % 3)] for r in rows]
+    return Table(captions, [[1.0] * len(c) for c in captions], [r % 2 for r in rows], sizes)
+
+
+def stream(sizes: list[int], batch: int, shard: tuple[int, int] = (0, 1), **options: Any) -> RetrievalStream:
+    return RetrievalStream(Blocks(sizes), "train", table(sizes), evaluation(4), batch, shard, **options)
+
+
+def texts(source: RetrievalStream, workers: int = 0) -> list[list[str]]:
+    return [batch.texts for batch in DataLoader(source, batch_size=None, num_workers=workers)]
+
+
+@pytest.mark.parametrize("sizes", [[1] * 23, [23], [9, 3, 11], [2, 3, 5, 7, 6]])
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_every_caption_exactly_once(sizes: list[int], world: int, workers: int) -> None:
+    every = {caption for row in table(sizes).captions for caption in row}
+    ranks = [texts(stream(sizes, 4, (r, world), train=True, window=6), workers) for r in range(world)]
+    assert len({len(batches) for batches in ranks}) == 1
+    seen = Counter(t for batches in ranks for batch in batches for t in batch)
+    assert set(seen.values()) == {1}
+    assert len(every) - len(seen) < 4 * world
+    assert set(seen) <= every
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_evaluation_sees_every_image_once_with_its_own_captions(world: int) -> None:
+    sizes = [9, 3, 11]
+    seen: list[int] = []
+    for rank in range(world):
+        for batch in stream(sizes, 4, (rank, world), train=False):
+            seen += batch.image_ids.tolist()
+            assert (batch.images[:, 0, 0, 0] * 255).round().long().tolist() == batch.image_ids.tolist()
+            assert [int(t.split()[1]) for t in batch.texts] == batch.owners.tolist()
+    assert sorted(seen) == list(range(23))
+
+
+@pytest.mark.parametrize("workers", [0, 2, 3])
+@pytest.mark.parametrize("skip", [0, 1, 4, 7])
+def test_resume_gives_the_rest_of_the_epoch(workers: int, skip: int) -> None:
+    whole, rest = stream([9, 3, 11], 4, train=True), stream([9, 3, 11], 4, train=True)
+    rest.skip = skip
+    assert texts(rest, workers) == texts(whole, workers)[skip:]
+
+
+def test_epochs_differ_and_seeds_repeat() -> None:
+    a, b = stream([23], 4, train=True, seed=1), stream([23], 4, train=True, seed=1)
+    assert texts(a) == texts(b)
+    b.epoch = 1
+    assert texts(a) != texts(b)
+    assert texts(a) != texts(stream([23], 4, train=True, seed=2))
+
+
+def test_one_caption_an_image_takes_turns() -> None:
+    pairs = [training_pairs(table([6]), epoch, 0, 1, 8) for epoch in range(3)]
+    assert all(sorted(p[:, 0].tolist()) == list(range(6)) for p in pairs)
+    assert {tuple(x) for p in pairs for x in p.tolist()} == {(r, c) for r in range(6) for c in range(1 + r % 3)}
+
+
+def test_too_large_a_batch() -> None:
+    with pytest.raises(ValueError, match=r"lower --data\.batch_size"):
+        stream([3], 64, train=True)
+
+
+def test_captions() -> None:
+    assert clean("Some-Trees, near  a 'POND' .") == "some trees near a pond"
+    assert len(clean("a " * 50).split()) == 30
+    torch.manual_seed(0)
+    left = [len(delete_words("a b c d e f g h i j", 0.3).split()) for _ in range(500)]
+    assert sum(left) / 5000 == pytest.approx(0.7, abs=0.02)
+    assert delete_words("plane", 1.0) == "plane"
+    assert length_values(["a b", "a b c d e", "a b c d e"]) == [0.95, 1.0, 1.0]
+
+
+def test_scene_labels_in_their_order() -> None:
+    records = [
+        Record("x/airport_1.jpg", ("planes on an apron",)),
+        Record("harbour_2.jpg", ("ships in water",)),
+        Record("00003.jpg", ("two ships",)),
+        Record("00004.jpg", ("planes",)),
+        Record("00005.jpg", ("pier",), "dock"),
+    ]
+    assert scene_names(records, {"00004.jpg": "apron"}) == ["airport", "harbour", "harbour", "apron", "dock"]
+    assert len(set(scene_names([Record("1.jpg", ("a",)), Record("2.jpg", ("a",))]))) == 2
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentations_give_images_in_range(name: str) -> None:
+    image = Image.effect_noise((50, 60), 80).convert("RGB")
+    torch.manual_seed(0)
+    for _ in range(20):
+        out = training(name, 32)(image)
+        assert out.shape == (3, 32, 32)
+        assert out.dtype == torch.float32
+        assert 0 <= out.min() <= out.max() <= 1
+    with pytest.raises(ValueError, match=r"no augmentation 'x'; possible are \['aerial'"):
+        training("x", 32)
+
+
+def write_parquet(folder: Path, columns: dict) -> None:
+    features = datasets.Features(
+        {
+            k: datasets.Image()
+            if k == "image"
+            else datasets.List(datasets.Value("string"))
+            if k == "captions"
+            else datasets.Value("string")
+            for k in columns
+        }
+    )
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / "train-00000-of-00001.parquet")
+
+
+def test_parquet_and_folder_give_the_same_rows(tmp_path: Path) -> None:
+    images = [Image.new("RGB", (4, 4), (i * 40,) * 3) for i in range(3)]
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(images):
+        image.save(tmp_path / "images" / f"pond_{i}.png")
+    names = [f"pond_{i}.png" for i in range(3)]
+    write_parquet(tmp_path, {"image": images, "captions": [["a", "b"]] * 3, "filename": names})
+    rows = [{"filename": n, "split": "train", "sentences": [{"raw": "a"}, {"raw": "b"}]} for n in names]
+    (tmp_path / "dataset.json").write_text(json.dumps({"images": rows}))
+    parquet, folder = (build_source(name, str(tmp_path), Columns()) for name in ("parquet", "folder"))
+    assert parquet.records("train") == folder.records("train")
+    assert [s.read("train", 2)[0].getpixel((0, 0)) for s in (parquet, folder)] == [(80, 80, 80)] * 2
+    with pytest.raises(DataError, match=r"no split 'test': it needs files test-\*.parquet and has the splits"):
+        parquet.records("test")
+    with pytest.raises(DataError, match=r"no split 'valid'.*it has \['train'\]"):
+        folder.records("valid")
+    (tmp_path / "images" / "pond_1.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"'pond_1\.png' cannot be decoded"):
+        folder.read("train", 1)
+
+
+def test_wrong_sources(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no data source 'ftp'; possible are \['folder', 'parquet'"):
+        build_source("ftp", "", Columns())
+    with pytest.raises(DataError, match="no folder 'nowhere'"):
+        build_source("parquet", "nowhere", Columns())
+    with pytest.raises(DataError, match="holds 0 JSON files"):
+        build_source("folder", str(tmp_path), Columns())
+    write_parquet(tmp_path, {"image": [Image.new("RGB", (4, 4))], "filename": ["a.png"]})
+    with pytest.raises(
+        DataError, match=r"has no column \['captions'\]; it has \['image', 'filename'\].*--data.columns"
+    ):
+        build_source("parquet", str(tmp_path), Columns()).records("train")
+
+
+def test_synthetic_source() -> None:
+    source = build_source("synthetic", "", Columns())
+    assert [len(source.records(split)) for split in ("train", "valid", "test")] == [2400, 300, 300]
+    assert source.read("valid", 0)[0].size == (96, 96)
