@@ -1,0 +1,137 @@
+"""The LightningDataModule: a source, its splits as streams of batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from rsretrieval.data.captions import clean, length_values
+from rsretrieval.data.scenes import scene_names
+from rsretrieval.data.sources import Columns, DataError, Source, build_source
+from rsretrieval.data.stream import RetrievalStream, Table
+from rsretrieval.data.transforms import evaluation, training
+from rsretrieval.types import Batch
+
+
+class EpochLoader(DataLoader[Batch]):
+    """Sets the stream's epoch when its first batch is asked for; Lightning makes the iterator before that is known."""
+
+    def __init__(self, stream: RetrievalStream, epoch: Callable[[], int], **options: Any) -> None:  # noqa: ANN401
+        super().__init__(stream, batch_size=None, **options)
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        self.dataset.epoch = self._epoch()  # type: ignore[attr-defined]
+        yield from super().__iter__()
+
+
+class RetrievalDataModule(LightningDataModule):
+    """Images and captions of one source.
+
+    Args:
+        source: a key of ``rsretrieval.data.sources.SOURCES``.
+        path: of the source's files.
+        columns: names of a table's columns.
+        image_size: side of the square images, in pixels.
+        batch_size: pairs of a training batch, on each process.
+        eval_batch_size: images of an evaluation batch, on each process.
+        num_workers: loading processes of each process.
+        augmentation: a key of ``rsretrieval.data.transforms.AUGMENTATIONS``.
+        word_deletion: probability of each word of a training caption.
+        max_words: longest caption, in words.
+        captions_per_image: captions of an image that an epoch uses, taking turns; null for all (the paper).
+        scene_file: JSON of file name to scene class.
+        caption_values: value of each training caption in the weighted loss, from all of them, cleaned.
+        seed: of order and augmentation.
+    """
+
+    def __init__(
+        self,
+        source: str = "synthetic",
+        path: str = "",
+        columns: Columns = Columns(),  # noqa: B008 - frozen
+        image_size: int = 224,
+        batch_size: int = 135,
+        eval_batch_size: int = 64,
+        num_workers: int = 2,
+        augmentation: str = "rsicd",
+        word_deletion: float = 0.06,
+        max_words: int = 30,
+        captions_per_image: int | None = None,
+        scene_file: str | None = None,
+        caption_values: Callable[[Sequence[str]], Sequence[float]] = length_values,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.source_name, self.path, self.columns, self.image_size = source, path, columns, image_size
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.augmentation, self.word_deletion, self.max_words = augmentation, word_deletion, max_words
+        self.captions_per_image, self.scene_file, self.caption_values = captions_per_image, scene_file, caption_values
+        self.seed = seed
+        self.source: Source | None = None
+
+    def table(self, split: str) -> Table:
+        """The cleaned text side of a split.
+
+        Raises:
+            DataError: if a row has no caption with a word in it.
+        """
+        self.source = self.source or build_source(self.source_name, self.path, self.columns)
+        records = self.source.records(split)
+        captions = [[text for c in record.captions if (text := clean(c, self.max_words))] for record in records]
+        empty = [record.filename for record, texts in zip(records, captions, strict=True) if not texts]
+        if empty:
+            raise DataError(
+                f"{len(empty)} rows of split '{split}' have an empty caption list ({empty[:3]}): give each image one "
+                "caption or more, or remove the row"
+            )
+        flat = iter(self.caption_values([text for texts in captions for text in texts]))
+        by_file = json.loads(Path(self.scene_file).expanduser().read_text()) if self.scene_file else None
+        names = scene_names(records, by_file)
+        classes = {name: number for number, name in enumerate(sorted(set(names)))}
+        return Table(
+            captions=captions,
+            values=[[next(flat) for _ in texts] for texts in captions],
+            scenes=[classes[name] for name in names],
+            blocks=self.source.blocks(split),
+        )
+
+    def stream(self, split: str, *, train: bool = False) -> RetrievalStream:
+        """This process's batches of a split."""
+        table = self.table(split)
+        assert self.source is not None  # set by table()
+        return RetrievalStream(
+            self.source,
+            split,
+            table,
+            training(self.augmentation, self.image_size) if train else evaluation(self.image_size),
+            self.batch_size if train else self.eval_batch_size,
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1),
+            train=train,
+            seed=self.seed,
+            word_deletion=self.word_deletion,
+            captions_per_image=self.captions_per_image,
+        )
+
+    def _loader(self, split: str, *, train: bool = False) -> EpochLoader:
+        def epoch() -> int:
+            return self.trainer.current_epoch if self.trainer and train else 0
+
+        return EpochLoader(self.stream(split, train=train), epoch, num_workers=self.num_workers)
+
+    def train_dataloader(self) -> EpochLoader:
+        """Batches of pairs."""
+        return self._loader("train", train=True)
+
+    def val_dataloader(self) -> EpochLoader:
+        """Every image of the validation split with all its captions."""
+        return self._loader("valid")
+
+    def test_dataloader(self) -> EpochLoader:
+        """Every image of the test split with all its captions."""
+        return self._loader("test")

@@ -1,0 +1,82 @@
+"""Recall as a torchmetrics metric, exact on any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from rsretrieval.metrics.functional import retrieval_recall
+
+
+def text_ids(texts: Sequence[str]) -> Tensor:
+    """``(M,)`` int64: equal for equal texts, on every process."""
+    digests = (blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.int64)
+
+
+def _first(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct ids in rising order and the index of each one's first occurrence."""
+    distinct, inverse = ids.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    index = torch.full_like(distinct, len(ids))
+    return distinct, index.scatter_reduce(0, inverse, torch.arange(len(ids), device=ids.device), "amin")
+
+
+class RetrievalRecall(Metric):
+    """R@K both ways and mR over embeddings and owner ids.
+
+    Images are known by id and texts by theirs (:func:`text_ids`), so that a text that several processes encoded counts
+    as one; a text is encoded once, however many images it describes.
+
+    Args:
+        ks: the ranks.
+        ties: see :func:`rsretrieval.metrics.retrieval_recall`.
+    """
+
+    full_state_update = False
+    image: list[Tensor]
+    image_ids: list[Tensor]
+    text: list[Tensor]
+    text_ids: list[Tensor]
+    captions: list[Tensor]
+
+    def __init__(self, ks: Sequence[int] = (1, 5, 10), ties: str = "expected", **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own
+        super().__init__(**kwargs)
+        self.ks, self.ties = tuple(ks), ties
+        for name in ("image", "image_ids", "text", "text_ids", "captions"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, *, image: Tensor, image_ids: Tensor, text: Tensor, text_ids: Tensor, captions: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            image: ``(N, d)`` embeddings.
+            image_ids: ``(N,)`` distinct for distinct images.
+            text: ``(T, d)`` embeddings of distinct texts that were not added before.
+            text_ids: ``(T,)``.
+            captions: ``(M, 2)`` text id and image id of every caption.
+        """
+        for name, value in (("image", image), ("text", text)):
+            getattr(self, name).append(value.float())
+        self.image_ids.append(image_ids)
+        self.text_ids.append(text_ids)
+        self.captions.append(captions)
+
+    def compute(self) -> dict[str, float]:
+        """The figures in percent; see :func:`rsretrieval.metrics.retrieval_recall`."""
+        image_ids, image_rows = _first(dim_zero_cat(self.image_ids))
+        ids, text_rows = _first(dim_zero_cat(self.text_ids))
+        captions = dim_zero_cat(self.captions)
+        text = dim_zero_cat(self.text)[text_rows]
+        return retrieval_recall(
+            image=dim_zero_cat(self.image)[image_rows],
+            text=text[torch.searchsorted(ids, captions[:, 0].contiguous())],
+            owners=torch.searchsorted(image_ids, captions[:, 1].contiguous()),
+            ks=self.ks,
+            ties=self.ties,
+        )
