@@ -1,0 +1,74 @@
+"""Training and evaluation end to end on the embedded scenes, with tiny towers."""
+
+import json
+from pathlib import Path
+
+import pytest
+from lightning import Trainer
+
+from rsretrieval.callbacks import ValueGuidedLearning
+from rsretrieval.data.datamodule import RetrievalDataModule
+from rsretrieval.models import TowerConfig
+from rsretrieval.module import RetrievalModule
+from rsretrieval.schedule import Stage, stage_at
+
+CLIP = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+def tiny_text(folder: Path) -> str:
+    (folder / "tinytext.json").write_text(json.dumps(CLIP))
+    return str(folder / "tinytext.json")
+
+
+def test_two_stages_then_recall_and_a_checkpoint_that_loads(tmp_path: Path) -> None:
+    module = RetrievalModule(
+        image=TowerConfig("timm", "test_resnet"),
+        text=TowerConfig("open_clip", tiny_text(tmp_path)),
+        prior=TowerConfig("timm", "test_resnet", frozen=True),
+        encoder={"embed_dim": 32, "image_size": 32},
+    )
+    data = RetrievalDataModule(image_size=32, batch_size=16, num_workers=0, augmentation="none")
+    stages = ValueGuidedLearning([Stage(0, {"contrastive": 1, "scene_adaptive": 1}), Stage(1, {"triplet": 0.1})])
+    trainer = Trainer(
+        max_epochs=2,
+        limit_train_batches=2,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[stages],
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data)
+    metrics = trainer.callback_metrics
+    assert metrics["stage"] == 2
+    assert "train/triplet" in metrics
+    names = {f"val/{way}_R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)} | {"val/mR"}
+    assert names <= set(metrics)
+    assert 0 < metrics["val/mR"] < 30
+    before = trainer.validate(module, data, verbose=False)[0]
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    again = RetrievalModule.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
+    assert trainer.validate(again, data, verbose=False)[0] == pytest.approx(before)
+
+
+def test_no_decay_on_biases_and_temperatures(tmp_path: Path) -> None:
+    tower = TowerConfig("timm", "test_resnet", frozen=True)
+    text = TowerConfig("open_clip", tiny_text(tmp_path), frozen=True)
+    module = RetrievalModule(image=tower, text=text, prior=None, encoder={"embed_dim": 8, "image_size": 32})
+    groups = {g["weight_decay"]: g for g in module.parameter_groups()}
+    assert {g["lr"] for g in groups.values()} == {4e-5}
+    assert sorted(p.ndim for p in groups[0.01]["params"]) == [2, 2]
+    assert sorted(p.ndim for p in groups[0.0]["params"]) == [0, 0, 1, 1]
+
+
+def test_wrong_stages() -> None:
+    with pytest.raises(ValueError, match="must start at 0"):
+        ValueGuidedLearning([Stage(1, {"contrastive": 1})])
+    with pytest.raises(ValueError, match=r"known are \['affiliation'"):
+        ValueGuidedLearning([Stage(0, {"focal": 1})])
+    assert [stage_at(ValueGuidedLearning().stages, epoch) for epoch in (0, 9, 10, 19)] == [0, 0, 1, 1]
