@@ -7,6 +7,7 @@ import pytest
 from lightning import Trainer
 
 from rsretrieval.callbacks import ValueGuidedLearning
+from rsretrieval.cli import main
 from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.models import TowerConfig
 from rsretrieval.module import RetrievalModule
@@ -72,3 +73,19 @@ def test_wrong_stages() -> None:
     with pytest.raises(ValueError, match=r"known are \['affiliation'"):
         ValueGuidedLearning([Stage(0, {"focal": 1})])
     assert [stage_at(ValueGuidedLearning().stages, epoch) for epoch in (0, 9, 10, 19)] == [0, 0, 1, 1]
+
+
+def test_command_line_trains_and_keeps_the_best(tmp_path: Path) -> None:
+    config = {
+        "model": {
+            "image": {"library": "timm", "name": "test_resnet", "weights": None},
+            "text": {"library": "open_clip", "name": tiny_text(tmp_path), "weights": None},
+            "prior": None,
+            "encoder": {"embed_dim": 32, "image_size": 32},
+        },
+        "data": {"image_size": 32, "batch_size": 16, "num_workers": 0},
+        "trainer": {"max_epochs": 1, "limit_train_batches": 2, "accelerator": "cpu", "default_root_dir": str(tmp_path)},
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    main(["fit", "-c", str(tmp_path / "config.yaml")])
+    assert {path.name for path in tmp_path.rglob("*.ckpt")} == {"best.ckpt", "last.ckpt"}

@@ -71,6 +71,7 @@ class DualEncoder(nn.Module):
             self._frozen += [self.prior] if prior.frozen else []
         for tower in self._frozen:
             tower.requires_grad_(False)
+        self.train()  # the towers measured their widths in evaluation mode
 
     def train(self, mode: bool = True) -> DualEncoder:
         """Set the mode; frozen towers stay in evaluation mode, so that their batch statistics do not move."""
