@@ -30,7 +30,8 @@ def test_two_stages_then_recall_and_a_checkpoint_that_loads(tmp_path: Path) -> N
         image=TowerConfig("timm", "test_resnet"),
         text=TowerConfig("open_clip", tiny_text(tmp_path)),
         prior=TowerConfig("timm", "test_resnet", frozen=True),
-        encoder={"embed_dim": 32, "image_size": 32},
+        embed_dim=32,
+        image_size=32,
     )
     data = RetrievalDataModule(image_size=32, batch_size=16, num_workers=0, augmentation="none")
     stages = ValueGuidedLearning([Stage(0, {"contrastive": 1, "scene_adaptive": 1}), Stage(1, {"triplet": 0.1})])
@@ -60,7 +61,7 @@ def test_two_stages_then_recall_and_a_checkpoint_that_loads(tmp_path: Path) -> N
 def test_no_decay_on_biases_and_temperatures(tmp_path: Path) -> None:
     tower = TowerConfig("timm", "test_resnet", frozen=True)
     text = TowerConfig("open_clip", tiny_text(tmp_path), frozen=True)
-    module = RetrievalModule(image=tower, text=text, prior=None, encoder={"embed_dim": 8, "image_size": 32})
+    module = RetrievalModule(image=tower, text=text, prior=None, embed_dim=8, image_size=32)
     groups = {g["weight_decay"]: g for g in module.parameter_groups()}
     assert {g["lr"] for g in groups.values()} == {4e-5}
     assert sorted(p.ndim for p in groups[0.01]["params"]) == [2, 2]
@@ -81,7 +82,7 @@ def test_command_line_trains_and_keeps_the_best(tmp_path: Path) -> None:
             "image": {"library": "timm", "name": "test_resnet", "weights": None},
             "text": {"library": "open_clip", "name": tiny_text(tmp_path), "weights": None},
             "prior": None,
-            "encoder": {"embed_dim": 32, "image_size": 32},
+            "embed_dim": 32,
         },
         "data": {"image_size": 32, "batch_size": 16, "num_workers": 0},
         "trainer": {"max_epochs": 1, "limit_train_batches": 2, "accelerator": "cpu", "default_root_dir": str(tmp_path)},

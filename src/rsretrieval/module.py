@@ -14,6 +14,7 @@ from rsretrieval.distributed import gather, rank
 from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import RetrievalRecall, text_ids
 from rsretrieval.models import DualEncoder, TowerConfig
+from rsretrieval.models.dual_encoder import CLIP_MEAN, CLIP_STD
 from rsretrieval.schedule import PAPER_STAGES, Stage
 from rsretrieval.types import Batch, Pairs
 
@@ -58,9 +59,15 @@ class RetrievalModule(LightningModule):
         image: image tower.
         text: text tower.
         prior: convolutional prior of FGIS; null for none.
+        embed_dim: see this and the next six in :class:`rsretrieval.models.DualEncoder`.
+        dropout: probability.
+        graph_steps: steps of FGIS.
+        image_size: side of the square images, in pixels; the command line takes it from the data.
+        mean: of the RGB channels.
+        std: of the RGB channels.
+        freeze_sfgs: the release's option.
         objective: settings of the losses.
         optimizer: settings of the optimiser.
-        encoder: further arguments of :class:`rsretrieval.models.DualEncoder`.
     """
 
     def __init__(
@@ -68,25 +75,37 @@ class RetrievalModule(LightningModule):
         image: TowerConfig = SWIN,
         text: TowerConfig = BERT,
         prior: TowerConfig | None = RESNET,
+        *,
+        embed_dim: int = 512,
+        dropout: float = 0.2,
+        graph_steps: int = 2,
+        image_size: int = 224,
+        mean: tuple[float, float, float] = CLIP_MEAN,
+        std: tuple[float, float, float] = CLIP_STD,
+        freeze_sfgs: bool = False,
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerConfig = OptimizerConfig(),
-        encoder: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        image, text = _config(TowerConfig, image), _config(TowerConfig, text)
-        prior = _config(TowerConfig, prior) if prior is not None else None
+        towers = {
+            "image": _config(TowerConfig, image),
+            "text": _config(TowerConfig, text),
+            "prior": None if prior is None else _config(TowerConfig, prior),
+        }
+        encoder = {
+            "embed_dim": embed_dim,
+            "dropout": dropout,
+            "graph_steps": graph_steps,
+            "image_size": image_size,
+            "mean": tuple(mean),
+            "std": tuple(std),
+            "freeze_sfgs": freeze_sfgs,
+        }
         objective, self.optimizer = _config(ObjectiveConfig, objective), _config(OptimizerConfig, optimizer)
-        self.save_hyperparameters(
-            {
-                "image": asdict(image),
-                "text": asdict(text),
-                "prior": asdict(prior) if prior else None,
-                "objective": asdict(objective),
-                "optimizer": asdict(self.optimizer),
-                "encoder": encoder,
-            }
-        )
-        self.model = DualEncoder(image, text, prior, **(encoder or {}))
+        configs = {**towers, "objective": objective, "optimizer": self.optimizer}
+        # Plain values, so that a checkpoint loads with weights_only=True.
+        self.save_hyperparameters({**{k: v and asdict(v) for k, v in configs.items()}, **encoder})
+        self.model = DualEncoder(**towers, **encoder)  # type: ignore[arg-type]
         self.objective = Objective(objective)
         self.recall = RetrievalRecall()
         self.stage: Stage = PAPER_STAGES[0]

@@ -38,6 +38,9 @@ class RetrievalDataModule(LightningDataModule):
         path: of the source's files.
         columns: names of a table's columns.
         image_size: side of the square images, in pixels.
+        eval_image_size: the same in evaluation, where it differs; networks trained on crops see evaluation's objects
+            smaller, and a convolutional one gains by a larger size (Touvron et al., "Fixing the train-test resolution
+            discrepancy", NeurIPS 2019).
         batch_size: pairs of a training batch, on each process.
         eval_batch_size: images of an evaluation batch, on each process.
         num_workers: loading processes of each process.
@@ -56,6 +59,7 @@ class RetrievalDataModule(LightningDataModule):
         path: str = "",
         columns: Columns = Columns(),  # noqa: B008 - frozen
         image_size: int = 224,
+        eval_image_size: int | None = None,
         batch_size: int = 135,
         eval_batch_size: int = 64,
         num_workers: int = 2,
@@ -69,6 +73,7 @@ class RetrievalDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.source_name, self.path, self.columns, self.image_size = source, path, columns, image_size
+        self.eval_image_size = eval_image_size or image_size
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augmentation, self.word_deletion, self.max_words = augmentation, word_deletion, max_words
         self.captions_per_image, self.scene_file, self.caption_values = captions_per_image, scene_file, caption_values
@@ -109,7 +114,7 @@ class RetrievalDataModule(LightningDataModule):
             self.source,
             split,
             table,
-            training(self.augmentation, self.image_size) if train else evaluation(self.image_size),
+            training(self.augmentation, self.image_size) if train else evaluation(self.eval_image_size),
             self.batch_size if train else self.eval_batch_size,
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1),
             train=train,

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from rsretrieval.models.fgis import FGIS
 from rsretrieval.models.towers import IMAGE_TOWERS, TEXT_TOWERS, ConvolutionalPrior, TowerConfig, library
 
-CLIP_MEAN = (0.4815, 0.4578, 0.4082)
-CLIP_STD = (0.2686, 0.2613, 0.2758)
+CLIP_MEAN: tuple[float, float, float] = (0.4815, 0.4578, 0.4082)
+CLIP_STD: tuple[float, float, float] = (0.2686, 0.2613, 0.2758)
 
 
 class DualEncoder(nn.Module):
