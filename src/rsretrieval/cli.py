@@ -71,4 +71,10 @@ def main(args: ArgsType = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    RetrievalCLI(RetrievalModule, RetrievalDataModule, args=args, save_config_kwargs={"overwrite": True})
+    RetrievalCLI(
+        RetrievalModule,
+        RetrievalDataModule,
+        args=args,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+    )

@@ -66,7 +66,8 @@ class Objective(nn.Module):
             losses: name to weight, as in :class:`rsretrieval.schedule.Stage`.
             epoch: counted from 0.
         """
-        values = {name: LOSSES[name](self, pairs, local, epoch) for name in losses}
+        with torch.autocast(pairs.image.device.type, enabled=False):  # cosines over 0.07 need more digits than bf16 has
+            values = {name: LOSSES[name](self, pairs, local, epoch) for name in losses}
         # A loss that the stage leaves out leaves its temperature without a gradient, which DDP takes for a fault.
         idle = 0.0 * (self.temperature + self.affiliation_temperature)
         total = sum((weight * values[name] for name, weight in losses.items()), start=idle)
