@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from rsretrieval.data.datamodule import RetrievalDataModule
-from rsretrieval.data.sources import DataError, Record
+from rsretrieval.data.rows import DataError, Record
 
 
 def test_loaders_and_their_lengths() -> None:

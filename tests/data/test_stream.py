@@ -12,8 +12,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from rsretrieval.data.captions import clean, delete_words, length_values
+from rsretrieval.data.rows import Columns, DataError, Record, Source, decode
 from rsretrieval.data.scenes import scene_names
-from rsretrieval.data.sources import Columns, DataError, Record, Source, build_source
+from rsretrieval.data.sources import Holdout, build_source
 from rsretrieval.data.stream import RetrievalStream, Table, training_pairs
 from rsretrieval.data.transforms import AUGMENTATIONS, evaluation, training
 
@@ -38,7 +39,7 @@ class Blocks(Source):
 def table(sizes: list[int]) -> Table:
     rows = range(sum(sizes))
     captions = [[f"row {r} caption {c}" for c in range(1 + r % 3)] for r in rows]
-    return Table(captions, [[1.0] * len(c) for c in captions], [r % 2 for r in rows], sizes)
+    return Table([f"{r}.png" for r in rows], captions, [[1.0] * len(c) for c in captions], [r % 2 for r in rows], sizes)
 
 
 def stream(sizes: list[int], batch: int, shard: tuple[int, int] = (0, 1), **options: Any) -> RetrievalStream:
@@ -161,18 +162,18 @@ def test_parquet_and_folder_give_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"images": rows}))
     parquet, folder = (build_source(name, str(tmp_path), Columns()) for name in ("parquet", "folder"))
     assert parquet.records("train") == folder.records("train")
-    assert [s.read("train", 2)[0].getpixel((0, 0)) for s in (parquet, folder)] == [(80, 80, 80)] * 2
+    assert [decode(s.read("train", 2)[0], "").getpixel((0, 0)) for s in (parquet, folder)] == [(80, 80, 80)] * 2
     with pytest.raises(DataError, match=r"no split 'test': it needs files test-\*.parquet and has the splits"):
         parquet.records("test")
     with pytest.raises(DataError, match=r"no split 'valid'.*it has \['train'\]"):
         folder.records("valid")
     (tmp_path / "images" / "pond_1.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"'pond_1\.png' cannot be decoded"):
-        folder.read("train", 1)
+        decode(folder.read("train", 1)[0], "pond_1.png")
 
 
 def test_wrong_sources(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no data source 'ftp'; possible are \['folder', 'parquet'"):
+    with pytest.raises(DataError, match=r"no data source 'ftp'; possible are \['folder', 'hub', 'parquet'"):
         build_source("ftp", "", Columns())
     with pytest.raises(DataError, match="no folder 'nowhere'"):
         build_source("parquet", "nowhere", Columns())
@@ -189,3 +190,18 @@ def test_synthetic_source() -> None:
     source = build_source("synthetic", "", Columns())
     assert [len(source.records(split)) for split in ("train", "valid", "test")] == [2400, 300, 300]
     assert source.read("valid", 0)[0].size == (96, 96)
+
+
+def test_holdout_takes_validation_out_of_training() -> None:
+    source = build_source("synthetic", "", Columns())
+    split = Holdout(source, 0.2, seed=0)
+    train, valid = split.records("train"), split.records("valid")
+    assert len(valid) == 480
+    assert sorted(train + valid) == sorted(source.records("train"))
+    assert split.records("test") == source.records("test")
+    row = source.records("train").index(valid[7])
+    assert split.read("valid", 7)[0].tobytes() == source.read("train", row)[0].tobytes()
+    with pytest.raises(DataError, match="number between 0 and 1"):
+        Holdout(source, 2, seed=0)
+    with pytest.raises(DataError, match="reads single rows"):
+        Holdout(Blocks([3, 4]), 0.5, seed=0)

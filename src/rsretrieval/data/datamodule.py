@@ -11,8 +11,9 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from rsretrieval.data.captions import clean, length_values
+from rsretrieval.data.rows import Columns, DataError, Source
 from rsretrieval.data.scenes import scene_names
-from rsretrieval.data.sources import Columns, DataError, Source, build_source
+from rsretrieval.data.sources import Holdout, build_source
 from rsretrieval.data.stream import RetrievalStream, Table
 from rsretrieval.data.transforms import evaluation, training
 from rsretrieval.types import Batch
@@ -48,6 +49,7 @@ class RetrievalDataModule(LightningDataModule):
         word_deletion: probability of each word of a training caption.
         max_words: longest caption, in words.
         captions_per_image: captions of an image that an epoch uses, taking turns; null for all (the paper).
+        holdout: share of the training images to validate on, for data sets without a validation split; 0 for none.
         scene_file: JSON of file name to scene class.
         caption_values: value of each training caption in the weighted loss, from all of them, cleaned.
         seed: of order and augmentation.
@@ -67,6 +69,7 @@ class RetrievalDataModule(LightningDataModule):
         word_deletion: float = 0.06,
         max_words: int = 30,
         captions_per_image: int | None = None,
+        holdout: float = 0.0,
         scene_file: str | None = None,
         caption_values: Callable[[Sequence[str]], Sequence[float]] = length_values,
         seed: int = 0,
@@ -77,7 +80,7 @@ class RetrievalDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augmentation, self.word_deletion, self.max_words = augmentation, word_deletion, max_words
         self.captions_per_image, self.scene_file, self.caption_values = captions_per_image, scene_file, caption_values
-        self.seed = seed
+        self.holdout, self.seed = holdout, seed
         self.source: Source | None = None
 
     def table(self, split: str) -> Table:
@@ -86,7 +89,9 @@ class RetrievalDataModule(LightningDataModule):
         Raises:
             DataError: if a row has no caption with a word in it.
         """
-        self.source = self.source or build_source(self.source_name, self.path, self.columns)
+        if self.source is None:
+            source = build_source(self.source_name, self.path, self.columns)
+            self.source = Holdout(source, self.holdout, self.seed) if self.holdout else source
         records = self.source.records(split)
         captions = [[text for c in record.captions if (text := clean(c, self.max_words))] for record in records]
         empty = [record.filename for record, texts in zip(records, captions, strict=True) if not texts]
@@ -100,6 +105,7 @@ class RetrievalDataModule(LightningDataModule):
         names = scene_names(records, by_file)
         classes = {name: number for number, name in enumerate(sorted(set(names)))}
         return Table(
+            names=[record.filename for record in records],
             captions=captions,
             values=[[next(flat) for _ in texts] for texts in captions],
             scenes=[classes[name] for name in names],

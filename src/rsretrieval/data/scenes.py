@@ -9,7 +9,7 @@ from math import log
 from pathlib import PurePath
 
 from rsretrieval.data.captions import clean
-from rsretrieval.data.sources import Record
+from rsretrieval.data.rows import Record
 
 _PREFIX = re.compile(r"([A-Za-z]+(?:[_ ][A-Za-z]+)*)[_ -]?\d+$")
 

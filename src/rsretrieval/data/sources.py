@@ -1,95 +1,22 @@
-"""Where rows come from: one registry, one contract.
+"""Where rows come from: one registry over the contract in ``rows``.
 
-A source gives the text side of every row of a split at once (:class:`Record`, small even for a large archive) and the
-images in blocks, so that a stream reads each block about once and a table reads any row alone. A new source is one
-class and one line in :data:`SOURCES`.
+A new source is one class and one line in :data:`SOURCES`.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
-from PIL import Image
+import numpy as np
 
+from rsretrieval.data.hub import HubSource, fetch_archive
+from rsretrieval.data.rows import SPLITS, Columns, DataError, Record, Source, check_columns
 from rsretrieval.data.synthetic import render, sample_scene
-
-SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
-"""Our name of a split to the names that data sets give it."""
-
-
-class DataError(ValueError):
-    """Data that is not there or not as it must be."""
-
-
-class Record(NamedTuple):
-    """The text side of a row: file name, raw captions, and the scene where a column has it."""
-
-    filename: str
-    captions: tuple[str, ...]
-    scene: str | None = None
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Names of the columns of a table; ``scene`` is None where there is none."""
-
-    image: str = "image"
-    captions: str = "captions"
-    filename: str = "filename"
-    scene: str | None = None
-
-
-class Source(ABC):
-    """Contract of a source of rows."""
-
-    @abstractmethod
-    def records(self, split: str) -> list[Record]:
-        """The text side of every row of a split, in order.
-
-        Raises:
-            DataError: if there is no such split.
-        """
-
-    def blocks(self, split: str) -> list[int]:
-        """Rows of each block that is read at once; by default each row alone."""
-        return [1] * len(self.records(split))
-
-    @abstractmethod
-    def read(self, split: str, block: int) -> list[Image.Image]:
-        """The decoded images (RGB) of a block, in order."""
-
-
-def decode(image: object, name: str) -> Image.Image:
-    """An RGB image from encoded bytes, the hub's ``{bytes, path}`` or a path.
-
-    Raises:
-        DataError: naming the image that cannot be read.
-    """
-    if isinstance(image, dict):
-        image = image["bytes"] if image.get("bytes") is not None else image["path"]
-    try:
-        opened = Image.open(io.BytesIO(image) if isinstance(image, bytes) else str(image))
-        return opened.convert("RGB")
-    except OSError as error:
-        raise DataError(f"the image of '{name}' cannot be decoded ({error}): replace or remove the row") from error
-
-
-def _check_columns(have: Sequence[str], columns: Columns, where: str) -> None:
-    wanted = [c for c in (columns.image, columns.captions, columns.filename, columns.scene) if c is not None]
-    missing = [column for column in wanted if column not in have]
-    if missing:
-        raise DataError(
-            f"{where} has no column {missing}; it has {list(have)}: name the right ones, as in "
-            "--data.columns.captions=NAME"
-        )
 
 
 class ParquetSource(Source):
@@ -114,7 +41,7 @@ class ParquetSource(Source):
                 f"'{self.folder}' has no split '{split}': it needs files {split}-*.parquet and has the splits {there}"
             )
         table = datasets.Dataset.from_parquet(files)
-        _check_columns(table.column_names, self.columns, f"'{files[0]}'")
+        check_columns(table.column_names, self.columns, f"'{files[0]}'")
         return table.cast_column(self.columns.image, datasets.Image(decode=False))
 
     def records(self, split: str) -> list[Record]:
@@ -127,23 +54,22 @@ class ParquetSource(Source):
         """Each row alone: the table is memory-mapped."""
         return [1] * len(self._table(split))
 
-    def read(self, split: str, block: int) -> list[Image.Image]:
+    def read(self, split: str, block: int) -> Sequence[object]:
         """See :class:`Source`."""
-        row = self._table(split)[block]
-        return [decode(row[self.columns.image], row[self.columns.filename])]
+        return [self._table(split)[block][self.columns.image]]
 
 
 class FolderSource(Source):
     """Images and a Karpathy-style JSON: ``images[].filename, sentences[].raw, split``.
 
     Args:
-        path: a folder with the only such JSON file and, at any depth, the images.
+        path: a folder with, at any depth, one such JSON file and the images.
         columns: not used; the JSON's keys are fixed.
     """
 
     def __init__(self, path: str, columns: Columns) -> None:
         folder = Path(path).expanduser()
-        files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+        files = sorted(folder.rglob("*.json")) if folder.is_dir() else []
         tables = {file: data for file in files if isinstance(data := json.loads(file.read_text()), dict)}
         tables = {file: data for file, data in tables.items() if "images" in data}
         if len(tables) != 1:
@@ -166,13 +92,13 @@ class FolderSource(Source):
         """See :class:`Source`."""
         return [Record(row["filename"], tuple(s["raw"] for s in row["sentences"])) for row in self._split(split)]
 
-    def read(self, split: str, block: int) -> list[Image.Image]:
+    def read(self, split: str, block: int) -> Sequence[object]:
         """See :class:`Source`."""
         name = self._split(split)[block]["filename"]
         path = self.paths.get(Path(name).name)
         if path is None:
             raise DataError(f"the image '{name}' of '{self.json}' is not below its folder: put it there")
-        return [decode(path, name)]
+        return [path]
 
 
 class SyntheticSource(Source):
@@ -194,16 +120,59 @@ class SyntheticSource(Source):
         scenes = (sample_scene(self._seeds[split] + row) for row in range(self.sizes[split]))
         return [Record(f"{s.label}_{row}.png", s.captions, s.label) for row, s in enumerate(scenes)]
 
-    def read(self, split: str, block: int) -> list[Image.Image]:
+    def read(self, split: str, block: int) -> Sequence[object]:
         """See :class:`Source`."""
         return [render(sample_scene(self._seeds[split] + block), self.image_size)]
 
 
-SOURCES: dict[str, type[Source]] = {
+class Holdout(Source):
+    """Takes the validation split out of the training split, for data sets that come without one (RSITMD).
+
+    Args:
+        source: what to split; any row of it must be readable alone.
+        share: of the training images.
+        seed: of the choice.
+    """
+
+    def __init__(self, source: Source, share: float, seed: int) -> None:
+        if not 0 < share < 1:
+            raise DataError(f"holdout={share} is no share of the images: give a number between 0 and 1")
+        blocks = source.blocks("train")
+        if max(blocks) > 1:
+            raise DataError("holdout needs a source that reads single rows: 'parquet', 'folder' or an archive")
+        order = np.random.default_rng(seed).permutation(len(blocks))
+        held = round(share * len(blocks))
+        self.source, self.rows = (
+            source,
+            {"valid": sorted(order[:held].tolist()), "train": sorted(order[held:].tolist())},
+        )
+
+    def records(self, split: str) -> list[Record]:
+        """See :class:`Source`."""
+        if split not in self.rows:
+            return self.source.records(split)
+        records = self.source.records("train")
+        return [records[row] for row in self.rows[split]]
+
+    def read(self, split: str, block: int) -> Sequence[object]:
+        """See :class:`Source`."""
+        if split not in self.rows:
+            return self.source.read(split, block)
+        return self.source.read("train", self.rows[split][block])
+
+
+def _hub(path: str, columns: Columns) -> Source:
+    """``OWNER/NAME`` is streamed; ``OWNER/NAME/FILE.zip`` is fetched, unpacked and read as a folder."""
+    return FolderSource(str(fetch_archive(path)), columns) if path.endswith(".zip") else HubSource(path, columns)
+
+
+SOURCES: dict[str, Callable[[str, Columns], Source]] = {
+    "hub": _hub,
     "parquet": ParquetSource,
     "folder": FolderSource,
     "synthetic": SyntheticSource,
 }
+"""Every source: its path and columns to a :class:`Source`."""
 
 
 def build_source(name: str, path: str, columns: Columns) -> Source:
@@ -214,4 +183,4 @@ def build_source(name: str, path: str, columns: Columns) -> Source:
     """
     if name not in SOURCES:
         raise DataError(f"there is no data source '{name}'; possible are {sorted(SOURCES)}: set --data.source")
-    return SOURCES[name](path, columns)  # type: ignore[call-arg]
+    return SOURCES[name](path, columns)

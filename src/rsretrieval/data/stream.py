@@ -13,16 +13,15 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rsretrieval.data.captions import delete_words
-from rsretrieval.data.sources import Source
+from rsretrieval.data.rows import Source, decode
 from rsretrieval.data.transforms import Transform
 from rsretrieval.types import Batch
 
 Ints = NDArray[np.int64]
-Read = Callable[[str, int], list[Image.Image]]
+Read = Callable[[str, int], Sequence[object]]
 
 
 @dataclass
@@ -30,12 +29,14 @@ class Table:
     """The text side of a split, ready for training: one entry a row.
 
     Attributes:
+        names: file name of each row.
         captions: cleaned captions of each row.
         values: value of each caption.
         scenes: scene class of each row.
         blocks: rows of each block of the source.
     """
 
+    names: list[str]
     captions: list[list[str]]
     values: list[list[float]]
     scenes: list[int]
@@ -103,12 +104,15 @@ class RetrievalStream(IterableDataset[Batch]):
         seed: int = 0,
         word_deletion: float = 0.0,
         captions_per_image: int | None = None,
-        window: int = 2048,
+        window: int = 1024,
     ) -> None:
         self.source, self.split, self.table, self.transform = source, split, table, transform
         self.batch_size, self.shard, self.train, self.seed = batch_size, shard, train, seed
         self.word_deletion, self.captions_per_image, self.window = word_deletion, captions_per_image, window
         self.epoch, self.skip = 0, 0
+        self._ends = np.cumsum(table.blocks)
+        # Enough blocks for two windows, where the batches of a worker pass from one to the next.
+        self._kept = 1 if max(table.blocks, default=1) == 1 else 2 * (1 + window // max(min(table.blocks), 1))
         if train and not len(self):
             raise ValueError(
                 f"split '{split}' does not fill one batch of {batch_size} on each of {shard[1]} processes: "
@@ -137,7 +141,7 @@ class RetrievalStream(IterableDataset[Batch]):
         lane = ((worker.id if worker else 0) + self.skip) % workers
         numbers = np.array_split(np.arange(len(batches)), workers)[lane]
         done = max(0, -(-(self.skip - lane) // workers))
-        read = lru_cache(maxsize=8)(self.source.read)
+        read = lru_cache(maxsize=self._kept)(self.source.read)
         for number in numbers[done:]:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(hash((self.seed, self.epoch, self.shard[0], int(number))) % 2**63)
@@ -147,13 +151,8 @@ class RetrievalStream(IterableDataset[Batch]):
 
     def _image(self, row: int, read: Read) -> torch.Tensor:
         block = int(np.searchsorted(self._ends, row, side="right"))
-        return self.transform(read(self.split, block)[row - int(self._ends[block]) + self.table.blocks[block]])
-
-    @property
-    def _ends(self) -> Ints:
-        if not hasattr(self, "_cached_ends"):
-            self._cached_ends = np.cumsum(self.table.blocks)
-        return self._cached_ends
+        image = read(self.split, block)[row - int(self._ends[block]) + self.table.blocks[block]]
+        return self.transform(decode(image, self.table.names[row]))
 
     def _training_batch(self, pairs: Ints, read: Read) -> Batch:
         rows, captions = pairs[:, 0].tolist(), pairs[:, 1].tolist()

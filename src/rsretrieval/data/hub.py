@@ -1,0 +1,142 @@
+"""Data sets of the Hugging Face hub: parquet tables by streaming, archives by fetching.
+
+The first pass over a split reads its text columns alone and is kept on disk, so that lengths are known from the first
+step; the revision is settled once, so that all epochs see the same rows. A block is one row group of a parquet file,
+which :mod:`datasets` streams by itself, with its own retries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import datasets
+from huggingface_hub import HfApi, hf_hub_download
+
+from rsretrieval.data.rows import SPLITS, Columns, DataError, Record, Source, check_columns
+
+
+def cache_folder() -> Path:
+    """Where counted passes and unpacked archives are kept: ``$RSRETRIEVAL_CACHE``, or below ``~/.cache``."""
+    return Path(os.environ.get("RSRETRIEVAL_CACHE", "~/.cache/rsretrieval")).expanduser()
+
+
+class HubSource(Source):
+    """A data set of parquet files on the hub, streamed.
+
+    Args:
+        path: ``OWNER/NAME``.
+        columns: names of the columns.
+
+    Raises:
+        DataError: if the hub has no such data set, or cannot be reached.
+    """
+
+    def __init__(self, path: str, columns: Columns) -> None:
+        self.repository, self.columns = path, columns
+        try:
+            self.revision = HfApi().dataset_info(path).sha
+        except Exception as error:
+            raise DataError(
+                f"the hub's data set '{path}' cannot be reached ({error}): mend the name or the connection, or give "
+                "local files (--data.source parquet --data.path FOLDER)"
+            ) from error
+        self._index = lru_cache(maxsize=None)(self._counted)
+        self._shards = lru_cache(maxsize=None)(self._open)
+
+    def _open(self, split: str) -> Any:  # noqa: ANN401 - datasets is untyped
+        """The split, one shard for each row group."""
+        splits = datasets.load_dataset(self.repository, revision=self.revision, streaming=True)
+        name = next((alias for alias in SPLITS[split] if alias in splits), None)
+        if name is None:
+            raise DataError(f"the hub's '{self.repository}' has no split '{split}'; it has {sorted(splits)}")
+        table = splits[name]
+        check_columns(table.column_names, self.columns, f"the hub's '{self.repository}'")
+        return table.reshard()
+
+    def _counted(self, split: str) -> tuple[list[Record], list[int]]:
+        """Records and rows of each block, from the cache on disk or by one pass over the text columns."""
+        c = self.columns
+        wanted = [x for x in (c.filename, c.captions, c.scene) if x]
+        key = hashlib.sha256(json.dumps([self.repository, self.revision, split, wanted]).encode()).hexdigest()[:32]
+        file = cache_folder() / "index" / f"{key}.json"
+        if not file.is_file():
+            shards = self._shards(split).select_columns(wanted)
+            count = shards.num_shards
+            blocks = [
+                [(r[c.filename], r[c.captions], r[c.scene] if c.scene else None) for r in shards.shard(count, i)]
+                for i in range(count)
+            ]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as partial:
+                json.dump(blocks, partial)
+            Path(partial.name).replace(file)  # whole or not at all
+        blocks = json.loads(file.read_text())
+        records = [Record(name, tuple(captions), scene) for block in blocks for name, captions, scene in block]
+        return records, [len(block) for block in blocks]
+
+    def records(self, split: str) -> list[Record]:
+        """See :class:`Source`."""
+        return self._index(split)[0]
+
+    def blocks(self, split: str) -> list[int]:
+        """Rows of each row group."""
+        return self._index(split)[1]
+
+    def read(self, split: str, block: int) -> Sequence[object]:
+        """See :class:`Source`."""
+        column = self.columns.image
+        shards = self._shards(split).select_columns([column]).cast_column(column, datasets.Image(decode=False))
+        # `iter` and not a plain loop, which shares the one shard out among the loader's worker processes.
+        batches = shards.shard(shards.num_shards, block).iter(batch_size=64)
+        return [image for batch in batches for image in batch[column]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Worker processes open their own connections."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_index", "_shards")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._index = lru_cache(maxsize=None)(self._counted)
+        self._shards = lru_cache(maxsize=None)(self._open)
+
+
+def fetch_archive(path: str) -> Path:
+    """Fetch ``OWNER/NAME/FILE.zip`` from the hub and unpack it once.
+
+    Returns:
+        The folder of what it holds.
+
+    Raises:
+        DataError: if the hub has no such file, or it is no zip archive.
+    """
+    owner, _, rest = path.partition("/")
+    name, _, file = rest.partition("/")
+    if not file:
+        raise DataError(f"'{path}' names no archive: give OWNER/NAME/FILE.zip")
+    try:
+        archive = Path(hf_hub_download(f"{owner}/{name}", file, repo_type="dataset"))
+    except Exception as error:
+        raise DataError(
+            f"the hub's archive '{path}' cannot be fetched ({error}): mend the name or the connection"
+        ) from error
+    target = cache_folder() / "archives" / hashlib.sha256(str(archive.resolve()).encode()).hexdigest()[:32]
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=target.parent))
+        try:
+            with zipfile.ZipFile(archive) as content:
+                content.extractall(partial)
+        except zipfile.BadZipFile as error:
+            shutil.rmtree(partial)
+            raise DataError(f"the hub's '{path}' is no zip archive: {error}") from error
+        partial.rename(target)
+    return target
