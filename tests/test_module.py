@@ -1,39 +1,26 @@
 """Training and evaluation end to end on the embedded scenes, with tiny towers."""
 
-import json
 from pathlib import Path
 
 import pytest
 from lightning import Trainer
 
 from rsretrieval.callbacks import ValueGuidedLearning
-from rsretrieval.cli import main
 from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.models import TowerConfig
 from rsretrieval.module import RetrievalModule
 from rsretrieval.schedule import Stage, stage_at
 
-CLIP = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
-    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 
-
-def tiny_text(folder: Path) -> str:
-    (folder / "tinytext.json").write_text(json.dumps(CLIP))
-    return str(folder / "tinytext.json")
-
-
-def test_two_stages_then_recall_and_a_checkpoint_that_loads(tmp_path: Path) -> None:
+def test_two_stages_then_recall_and_a_checkpoint_that_loads(tmp_path: Path, tiny_clip: str) -> None:
     module = RetrievalModule(
         image=TowerConfig("timm", "test_resnet"),
-        text=TowerConfig("open_clip", tiny_text(tmp_path)),
+        text=TowerConfig("open_clip", tiny_clip),
         prior=TowerConfig("timm", "test_resnet", frozen=True),
         embed_dim=32,
-        image_size=32,
+        image_size=64,
     )
-    data = RetrievalDataModule(image_size=32, batch_size=16, num_workers=0, augmentation="none")
+    data = RetrievalDataModule(image_size=64, batch_size=16, num_workers=0, augmentation="none")
     stages = ValueGuidedLearning([Stage(0, {"contrastive": 1, "scene_adaptive": 1}), Stage(1, {"triplet": 0.1})])
     trainer = Trainer(
         max_epochs=2,
@@ -58,10 +45,10 @@ def test_two_stages_then_recall_and_a_checkpoint_that_loads(tmp_path: Path) -> N
     assert trainer.validate(again, data, verbose=False)[0] == pytest.approx(before)
 
 
-def test_no_decay_on_biases_and_temperatures(tmp_path: Path) -> None:
+def test_no_decay_on_biases_and_temperatures(tiny_clip: str) -> None:
     tower = TowerConfig("timm", "test_resnet", frozen=True)
-    text = TowerConfig("open_clip", tiny_text(tmp_path), frozen=True)
-    module = RetrievalModule(image=tower, text=text, prior=None, embed_dim=8, image_size=32)
+    text = TowerConfig("open_clip", tiny_clip, frozen=True)
+    module = RetrievalModule(image=tower, text=text, prior=None, embed_dim=8, image_size=64)
     groups = {g["weight_decay"]: g for g in module.parameter_groups()}
     assert {g["lr"] for g in groups.values()} == {4e-5}
     assert sorted(p.ndim for p in groups[0.01]["params"]) == [2, 2]
@@ -74,19 +61,3 @@ def test_wrong_stages() -> None:
     with pytest.raises(ValueError, match=r"known are \['affiliation'"):
         ValueGuidedLearning([Stage(0, {"focal": 1})])
     assert [stage_at(ValueGuidedLearning().stages, epoch) for epoch in (0, 9, 10, 19)] == [0, 0, 1, 1]
-
-
-def test_command_line_trains_and_keeps_the_best(tmp_path: Path) -> None:
-    config = {
-        "model": {
-            "image": {"library": "timm", "name": "test_resnet", "weights": None},
-            "text": {"library": "open_clip", "name": tiny_text(tmp_path), "weights": None},
-            "prior": None,
-            "embed_dim": 32,
-        },
-        "data": {"image_size": 32, "batch_size": 16, "num_workers": 0},
-        "trainer": {"max_epochs": 1, "limit_train_batches": 2, "accelerator": "cpu", "default_root_dir": str(tmp_path)},
-    }
-    (tmp_path / "config.yaml").write_text(json.dumps(config))
-    main(["fit", "-c", str(tmp_path / "config.yaml")])
-    assert {path.name for path in tmp_path.rglob("*.ckpt")} == {"best.ckpt", "last.ckpt"}

@@ -12,6 +12,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from rsretrieval.callbacks import ValueGuidedLearning
 from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.module import RetrievalModule
+from rsretrieval.report import EmbeddingWriter, RetrievalReport
 
 
 class RetrievalCLI(LightningCLI):
@@ -25,6 +26,8 @@ class RetrievalCLI(LightningCLI):
         """See LightningCLI."""
         parser.add_lightning_class_args(ValueGuidedLearning, "schedule")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RetrievalReport, "report")
+        parser.add_lightning_class_args(EmbeddingWriter, "embeddings")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/mR",
@@ -45,6 +48,8 @@ class RetrievalCLI(LightningCLI):
         """Settle what depends on the run's folder."""
         config: Any = self.config[self.subcommand] if self.subcommand else self.config
         root = Path(config.trainer.default_root_dir)
+        if "verbose" in config:
+            config.verbose = False  # the report shows the figures; Lightning would show them again
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(root / "checkpoints")
         if config.get("ckpt_path") in ("best", "last"):
             config.ckpt_path = str(find_checkpoint(Path(config.checkpoint.dirpath), config.ckpt_path))

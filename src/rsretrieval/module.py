@@ -140,9 +140,14 @@ class RetrievalModule(LightningModule):
 
     def _report(self, split: str) -> None:
         figures = self.recall.compute()
-        self.log_dict({f"{split}/{name}": value for name, value in figures.items()}, prog_bar=False)
+        self.log_dict({f"{split}/{name}": value for name, value in figures.items()})
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew; the embeddings stay afterwards, for who wants to look at them."""
         self.recall.reset()
         self._encoded.clear()
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch) -> None:
         """See :meth:`_evaluate`."""
@@ -159,6 +164,11 @@ class RetrievalModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log ``test/i2t_R@1`` … ``test/mR``."""
         self._report("test")
+
+    def predict_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Embeddings of a batch: ``image_ids``, ``image``, ``owners`` and ``text``, one row a caption."""
+        image, text = self.model(batch.images, batch.texts)
+        return {"image_ids": batch.image_ids, "image": image, "owners": batch.owners, "text": text}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Trainable parameters by learning rate and decay; none on biases and norms (fewer than two dimensions)."""

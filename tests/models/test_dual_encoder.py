@@ -1,6 +1,5 @@
 """Towers of every library under one contract, weights that fit and weights that do not, FGIS over any backbones."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,30 +11,13 @@ from torch import nn
 from rsretrieval.models import ConvolutionalPrior, DualEncoder, TowerConfig, WeightsError
 from rsretrieval.models.weights import load_into, read_state_dict
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "plane", "two", "ships", "in", "the", "harbour"]
-BERT = {
-    "model_type": "bert",
-    "vocab_size": len(WORDS),
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-}
-CLIP = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 64, "layers": 1, "width": 64, "patch_size": 16},
-    "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 LITE = TowerConfig("timm", "test_efficientnet")
 PRIOR = TowerConfig("timm", "test_resnet", frozen=True)
 
 
 @pytest.fixture
-def text_tower(tmp_path: Path) -> TowerConfig:
-    (tmp_path / "config.json").write_text(json.dumps(BERT))
-    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
-    return TowerConfig("transformers", str(tmp_path), pooling="mean")
+def text_tower(tiny_bert: str) -> TowerConfig:
+    return TowerConfig("transformers", tiny_bert, pooling="mean")
 
 
 def build(image: TowerConfig, text: TowerConfig, prior: TowerConfig | None = PRIOR, size: int = 64) -> DualEncoder:
@@ -54,9 +36,8 @@ def test_timm_towers_at_any_resolution(name: str, size: int, text_tower: TowerCo
     torch.testing.assert_close(image.norm(dim=1), torch.ones(2))
 
 
-def test_open_clip_towers(tmp_path: Path) -> None:
-    (tmp_path / "tinyclip.json").write_text(json.dumps(CLIP))
-    config = TowerConfig("open_clip", str(tmp_path / "tinyclip.json"))
+def test_open_clip_towers(tiny_clip: str) -> None:
+    config = TowerConfig("open_clip", tiny_clip)
     model = build(config, config)
     assert model.image_tower(torch.rand(1, 3, 64, 64)).tokens.shape == (1, 16, 64)
     assert model.encode_text(["a red plane"]).shape == (1, 32)

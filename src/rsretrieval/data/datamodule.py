@@ -52,6 +52,7 @@ class RetrievalDataModule(LightningDataModule):
         holdout: share of the training images to validate on, for data sets without a validation split; 0 for none.
         scene_file: JSON of file name to scene class.
         caption_values: value of each training caption in the weighted loss, from all of them, cleaned.
+        predict_split: the split that ``predict`` embeds.
         seed: of order and augmentation.
     """
 
@@ -72,6 +73,7 @@ class RetrievalDataModule(LightningDataModule):
         holdout: float = 0.0,
         scene_file: str | None = None,
         caption_values: Callable[[Sequence[str]], Sequence[float]] = length_values,
+        predict_split: str = "valid",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ class RetrievalDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augmentation, self.word_deletion, self.max_words = augmentation, word_deletion, max_words
         self.captions_per_image, self.scene_file, self.caption_values = captions_per_image, scene_file, caption_values
-        self.holdout, self.seed = holdout, seed
+        self.predict_split, self.holdout, self.seed = predict_split, holdout, seed
         self.source: Source | None = None
 
     def table(self, split: str) -> Table:
@@ -146,3 +148,7 @@ class RetrievalDataModule(LightningDataModule):
     def test_dataloader(self) -> EpochLoader:
         """Every image of the test split with all its captions."""
         return self._loader("test")
+
+    def predict_dataloader(self) -> EpochLoader:
+        """Every image of ``predict_split`` with all its captions."""
+        return self._loader(self.predict_split)

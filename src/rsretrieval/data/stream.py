@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rsretrieval.data.captions import delete_words
@@ -149,17 +150,18 @@ class RetrievalStream(IterableDataset[Batch]):
                 batch = build(batches[number], read)
             yield batch
 
-    def _image(self, row: int, read: Read) -> torch.Tensor:
+    def image(self, row: int, read: Read | None = None) -> Image.Image:
+        """The image of a row, as it is."""
         block = int(np.searchsorted(self._ends, row, side="right"))
-        image = read(self.split, block)[row - int(self._ends[block]) + self.table.blocks[block]]
-        return self.transform(decode(image, self.table.names[row]))
+        images = (read or self.source.read)(self.split, block)
+        return decode(images[row - int(self._ends[block]) + self.table.blocks[block]], self.table.names[row])
 
     def _training_batch(self, pairs: Ints, read: Read) -> Batch:
         rows, captions = pairs[:, 0].tolist(), pairs[:, 1].tolist()
         pick = list(zip(rows, captions, strict=True))
         ids = torch.tensor(rows)
         return Batch(
-            images=torch.stack([self._image(row, read) for row in rows]),
+            images=torch.stack([self.transform(self.image(row, read)) for row in rows]),
             image_ids=ids,
             texts=[delete_words(self.table.captions[r][c], self.word_deletion) for r, c in pick],
             owners=ids,
@@ -171,7 +173,7 @@ class RetrievalStream(IterableDataset[Batch]):
         numbers: Sequence[int] = rows.tolist()
         pick = [(r, c) for r in numbers for c in range(len(self.table.captions[r]))]
         return Batch(
-            images=torch.stack([self._image(row, read) for row in numbers]),
+            images=torch.stack([self.transform(self.image(row, read)) for row in numbers]),
             image_ids=torch.tensor(numbers),
             texts=[self.table.captions[r][c] for r, c in pick],
             owners=torch.tensor([r for r, _ in pick]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,24 @@ def _first(ids: Tensor) -> tuple[Tensor, Tensor]:
     distinct, inverse = ids.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     index = torch.full_like(distinct, len(ids))
     return distinct, index.scatter_reduce(0, inverse, torch.arange(len(ids), device=ids.device), "amin")
+
+
+class Embeddings(NamedTuple):
+    """The embeddings of a split.
+
+    Attributes:
+        image: ``(N, d)``.
+        image_ids: ``(N,)`` in rising order.
+        text: ``(T, d)`` of distinct texts.
+        captions: ``(M,)`` row of ``text`` of each caption.
+        owners: ``(M,)`` row of ``image`` that each caption belongs to.
+    """
+
+    image: Tensor
+    image_ids: Tensor
+    text: Tensor
+    captions: Tensor
+    owners: Tensor
 
 
 class RetrievalRecall(Metric):
@@ -67,16 +85,22 @@ class RetrievalRecall(Metric):
         self.text_ids.append(text_ids)
         self.captions.append(captions)
 
-    def compute(self) -> dict[str, float]:
-        """The figures in percent; see :func:`rsretrieval.metrics.retrieval_recall`."""
+    def merged(self) -> Embeddings:
+        """Everything added so far, each image and each text once."""
         image_ids, image_rows = _first(dim_zero_cat(self.image_ids))
         ids, text_rows = _first(dim_zero_cat(self.text_ids))
         captions = dim_zero_cat(self.captions)
-        text = dim_zero_cat(self.text)[text_rows]
-        return retrieval_recall(
+        return Embeddings(
             image=dim_zero_cat(self.image)[image_rows],
-            text=text[torch.searchsorted(ids, captions[:, 0].contiguous())],
+            image_ids=image_ids,
+            text=dim_zero_cat(self.text)[text_rows],
+            captions=torch.searchsorted(ids, captions[:, 0].contiguous()),
             owners=torch.searchsorted(image_ids, captions[:, 1].contiguous()),
-            ks=self.ks,
-            ties=self.ties,
+        )
+
+    def compute(self) -> dict[str, float]:
+        """The figures in percent; see :func:`rsretrieval.metrics.retrieval_recall`."""
+        every = self.merged()
+        return retrieval_recall(
+            image=every.image, text=every.text[every.captions], owners=every.owners, ks=self.ks, ties=self.ties
         )

@@ -111,8 +111,12 @@ class TimmImageTower(nn.Module):
 
 
 def _build_open_clip(config: TowerConfig) -> Any:  # noqa: ANN401 - open_clip is untyped
-    """The whole open_clip model; ``name`` may be the path of a model configuration (JSON)."""
+    """The whole open_clip model; ``name`` may be the path of a model configuration (JSON).
+
+    ``text-small`` is our own: a text encoder to train from nothing, with open_clip's embedded tokeniser.
+    """
     name = config.name
+    open_clip.add_model_config(Path(__file__).parent / "open_clip")
     if name.endswith(".json"):
         open_clip.add_model_config(Path(name))
         name = Path(name).stem
