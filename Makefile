@@ -1,7 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test lint
+.PHONY: quickstart install test lint
+
+quickstart: install
+	$(BIN)/rsretrieval fit -c configs/quickstart.yaml
+	$(BIN)/rsretrieval test -c configs/quickstart.yaml --ckpt_path best
 
 install: .venv/installed
 

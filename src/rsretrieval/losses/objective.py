@@ -24,7 +24,9 @@ class ObjectiveConfig:
     """Settings of the losses; the defaults are the paper's for RSICD.
 
     Attributes:
-        temperature: start of the two learnable temperatures, divisors of cosines.
+        temperature: start of the two temperatures, divisors of cosines.
+        learn_temperature: False keeps them where they start. A small data set drives a learned one down until the
+            model tells its training pairs apart by heart; a fixed one holds it back.
         margin: similarities below it count as 0 in the scene-adaptive loss (0.95 on RSICD, 1.15 on RSITMD).
         beta_inter: growth an epoch of the weight of negatives of other scenes.
         beta_intra: growth an epoch of the weight of negatives of the same scene.
@@ -35,6 +37,7 @@ class ObjectiveConfig:
     """
 
     temperature: float = 0.07
+    learn_temperature: bool = True
     margin: float = 0.95
     beta_inter: float = -0.002
     beta_intra: float = 0.02
@@ -54,8 +57,9 @@ class Objective(nn.Module):
     def __init__(self, config: ObjectiveConfig) -> None:
         super().__init__()
         self.config = config
-        self.temperature = nn.Parameter(torch.tensor(config.temperature))
-        self.affiliation_temperature = nn.Parameter(torch.tensor(config.temperature))
+        learn = config.learn_temperature
+        self.temperature = nn.Parameter(torch.tensor(config.temperature), requires_grad=learn)
+        self.affiliation_temperature = nn.Parameter(torch.tensor(config.temperature), requires_grad=learn)
 
     def forward(self, pairs: Pairs, local: slice, losses: Mapping[str, float], epoch: int) -> dict[str, Tensor]:
         """Value of each loss, and under ``loss`` their weighted sum.
