@@ -1,26 +1,15 @@
 """What several tests share: tiny towers and a folder of tiny data in the hub's columns."""
 
 import json
+import sys
 from pathlib import Path
 
 import datasets
 import pytest
 from PIL import Image
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "plane", "two", "ships", "in", "the", "harbour"]
-BERT = {
-    "model_type": "bert",
-    "vocab_size": len(WORDS),
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-}
-CLIP = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 64, "layers": 1, "width": 64, "patch_size": 16},
-    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny import CLIP, write_bert
 
 
 @pytest.fixture
@@ -28,10 +17,7 @@ def tiny_bert(tmp_path: Path) -> str:
     """Folder of a tiny BERT's configuration and tokeniser."""
     folder = tmp_path / "tinybert"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(BERT))
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
-    return str(folder)
+    return write_bert(folder)
 
 
 @pytest.fixture

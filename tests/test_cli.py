@@ -1,16 +1,27 @@
 """Every shipped configuration through the real command line, with tiny towers, no weights and local data."""
 
+import csv
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
 import pytest
+import wandb
 import yaml
 from PIL import Image
 
-from rsretrieval.cli import main
+from rsretrieval import cli
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _no_arguments_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["rsretrieval"])  # LightningCLI warns where it sees two sets of them
 
 
 def tiny(run: Path, data: str, bert: str, clip: str, config: Path) -> list[str]:
@@ -43,8 +54,9 @@ def test_every_configuration_starts(
 ) -> None:
     run = tmp_path / "run"
     limits = ["--trainer.log_every_n_steps=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
-    main(["fit", *tiny(run, tiny_data, tiny_bert, tiny_clip, config), *limits])
+    cli.main(["fit", *tiny(run, tiny_data, tiny_bert, tiny_clip, config), *limits])
     assert {file.name for file in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert "max_epochs: 1" in (run / "config.yaml").read_text()
     figures = next(run.rglob("metrics.csv")).read_text().splitlines()[0].split(",")
     assert {"val/mR", "val/i2t_R@1", "val/t2i_R@10", "train/loss", "stage"} <= set(figures)
 
@@ -55,10 +67,10 @@ def test_fit_test_validate_predict(
     run = tmp_path / "run"
     args = tiny(run, tiny_data, tiny_bert, tiny_clip, CONFIGS[0])
     with caplog.at_level("INFO"):
-        main(["fit", *args])
-        main(["test", *args, "--ckpt_path", "best"])
-        main(["validate", *args, "--ckpt_path", "last"])
-        main(["predict", *args, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")])
+        cli.main(["fit", *args])
+        cli.main(["test", *args, "--ckpt_path", "best"])
+        cli.main(["validate", *args, "--ckpt_path", "last"])
+        cli.main(["predict", *args, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")])
     assert re.search(r"val, best epoch \(0\) +\d", caplog.text)
     assert re.search(r"^test( +\d+\.\d\d){7}$", caplog.text, re.MULTILINE)
     for split in ("val", "test"):
@@ -72,4 +84,57 @@ def test_fit_test_validate_predict(
 def test_a_checkpoint_that_is_not_there(tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str) -> None:
     args = tiny(tmp_path / "run", tiny_data, tiny_bert, tiny_clip, CONFIGS[0])
     with pytest.raises(FileNotFoundError, match=r"no checkpoint 'best' in .* which has \[\]: give the run's folder"):
-        main(["test", *args, "--ckpt_path", "best"])
+        cli.main(["test", *args, "--ckpt_path", "best"])
+
+
+def test_weights_and_biases_offline(
+    tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = tmp_path / "run"
+    cli.main(["fit", *tiny(run, tiny_data, tiny_bert, tiny_clip, CONFIGS[0]), "--trainer.logger=WandbLogger"])
+    wandb.finish()
+    (log,) = run.glob("wandb/offline-run-*/run-*.wandb")
+    content = log.read_bytes()
+    assert all(name in content for name in (b"val/mR", b"val/results", b"captions_per_image", b"stage"))
+
+
+def steps(run: Path) -> dict[tuple[int, int], float]:
+    """Epoch and step to training loss, over all logs of a run; a step that was made twice must give the same."""
+    found: dict[tuple[int, int], float] = {}
+    for file in sorted(run.rglob("metrics.csv")):
+        with file.open() as lines:
+            for row in csv.DictReader(lines):
+                if row.get("train/loss"):
+                    key = int(row["epoch"]), int(row["step"])
+                    assert found.setdefault(key, float(row["train/loss"])) == pytest.approx(
+                        float(row["train/loss"]), abs=1e-6
+                    )
+    return found
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_any_batch_and_resumed(
+    workers: int, tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str
+) -> None:
+    """SIGKILL in the middle of an epoch: the rest of its samples follow, and the losses are those of a whole run."""
+    args = [
+        *tiny(tmp_path / "whole", tiny_data, tiny_bert, tiny_clip, CONFIGS[0]),
+        "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1", f"--data.num_workers={workers}",
+        "--data.batch_size=2", "--data.word_deletion=0.3", "--data.captions_per_image=2", "--report.queries=0",
+        "--trainer.logger.init_args.flush_logs_every_n_steps=1", "--resume.every_n_train_steps=1",
+    ]  # fmt: skip
+    cli.main(["fit", *args])
+    whole = steps(tmp_path / "whole")
+    assert sorted(whole) == [(step // 8, step) for step in range(16)]
+    for killed_after in (3, 8, 13):
+        run = tmp_path / f"killed{killed_after}"
+        again = ["fit", *args, f"--trainer.default_root_dir={run}"]
+        code = "import sys, kill_after; kill_after.main(int(sys.argv[1]), sys.argv[2:])"
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        dead = subprocess.run([sys.executable, "-c", code, str(killed_after), *again], env=env, check=False)
+        assert dead.returncode == -signal.SIGKILL
+        cli.main([*again, "--ckpt_path", "last"])
+        resumed = steps(run)
+        assert {step for _, step in resumed} >= set(range(killed_after, 16))  # the killed step's own line may be lost
+        assert resumed == pytest.approx({key: whole[key] for key in resumed}, abs=1e-6)

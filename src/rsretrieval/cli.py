@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from rsretrieval.callbacks import ValueGuidedLearning
 from rsretrieval.data.datamodule import RetrievalDataModule
@@ -15,17 +18,36 @@ from rsretrieval.module import RetrievalModule
 from rsretrieval.report import EmbeddingWriter, RetrievalReport
 
 
-class RetrievalCLI(LightningCLI):
-    """One folder a run (``--trainer.default_root_dir``): checkpoints, logs, results.
+class RunConfig(SaveConfigCallback):
+    """Writes the whole configuration to ``config.yaml`` in the run's folder, and to the logger."""
 
-    Adds the stages (``--schedule.stages``), a checkpoint of the best ``val/mR`` and of the last epoch
-    (``--checkpoint.…``), and ``--ckpt_path best`` and ``last``, looked for in the run's folder.
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - LightningCLI's own arguments
+        super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """On the first process alone; Lightning sees to it."""
+        if stage != "fit":
+            return
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers:
+            logger.log_hyperparams({"config": json.loads(self.parser.dump(self.config, format="json"))})
+
+
+class RetrievalCLI(LightningCLI):
+    """One folder a run (``--trainer.default_root_dir``): configuration, checkpoints, logs, results.
+
+    Adds the stages (``--schedule.stages``); a checkpoint of the best ``val/mR`` and of the last epoch
+    (``--checkpoint.…``), one in mid-epoch and when a run ends by an error (``--resume.…``); and ``--ckpt_path
+    best`` and ``last``, looked for in the run's folder.
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """See LightningCLI."""
         parser.add_lightning_class_args(ValueGuidedLearning, "schedule")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(ModelCheckpoint, "resume")
         parser.add_lightning_class_args(RetrievalReport, "report")
         parser.add_lightning_class_args(EmbeddingWriter, "embeddings")
         parser.set_defaults(
@@ -34,7 +56,12 @@ class RetrievalCLI(LightningCLI):
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
                 "checkpoint.save_last": True,
+                "resume.filename": "last-step",
+                "resume.every_n_train_steps": 200,
+                "resume.enable_version_counter": False,
+                "resume.save_on_exception": True,
                 "trainer.max_epochs": 20,
+                "trainer.logger": {"class_path": "CSVLogger", "init_args": {"save_dir": ""}},
                 "trainer.default_root_dir": "runs/default",
                 "trainer.num_sanity_val_steps": 0,
             }
@@ -50,7 +77,12 @@ class RetrievalCLI(LightningCLI):
         root = Path(config.trainer.default_root_dir)
         if "verbose" in config:
             config.verbose = False  # the report shows the figures; Lightning would show them again
-        config.checkpoint.dirpath = config.checkpoint.dirpath or str(root / "checkpoints")
+        for group in (config.checkpoint, config.resume):
+            group.dirpath = group.dirpath or str(root / "checkpoints")
+        given = config.trainer.logger
+        for logger in given if isinstance(given, list) else [given]:
+            if hasattr(logger, "init_args") and logger.init_args.get("save_dir", "?") in (None, "", "."):
+                logger.init_args.save_dir = str(root)
         if config.get("ckpt_path") in ("best", "last"):
             config.ckpt_path = str(find_checkpoint(Path(config.checkpoint.dirpath), config.ckpt_path))
 
@@ -73,6 +105,14 @@ def find_checkpoint(folder: Path, which: str) -> Path:
 
 def main(args: ArgsType = None) -> None:
     """Run the command line."""
+    # True of every run here, and of no use to who reads the log.
+    for harmless in (
+        "Found .* module\\(s\\) in eval mode",
+        ".*does not have many workers",
+        ".*has `__len__` defined",
+        ".*exists and is not empty",
+    ):
+        warnings.filterwarnings("ignore", harmless)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -81,5 +121,5 @@ def main(args: ArgsType = None) -> None:
         RetrievalDataModule,
         args=args,
         seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=RunConfig,
     )

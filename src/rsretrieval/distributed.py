@@ -7,6 +7,9 @@ one process that holds the whole batch.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -18,20 +21,27 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def gather(tensor: Tensor) -> Tensor:
+def rows_of_ranks(tensor: Tensor) -> list[int]:
+    """Number of rows of ``tensor`` on each rank."""
+    if not is_distributed():
+        return [len(tensor)]
+    counts = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([len(tensor)], device=tensor.device))
+    return [int(count) for count in counts]
+
+
+def gather(tensor: Tensor, sizes: Sequence[int]) -> Tensor:
     """Rows of all ranks in the order of the ranks, with gradients; ranks may hold different numbers of rows.
 
     Args:
         tensor: ``(n, ...)``, equal on all ranks but for ``n``.
+        sizes: ``n`` of each rank, from :func:`rows_of_ranks`.
 
     Returns:
         ``(sum of n, ...)``; the tensor itself in a single process.
     """
     if not is_distributed():
         return tensor
-    counts = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, torch.tensor([len(tensor)], device=tensor.device))
-    sizes = [int(count) for count in counts]
     missing = max(sizes) - len(tensor)
     padded = torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])]) if missing else tensor.contiguous()
     if padded.requires_grad:
@@ -45,3 +55,8 @@ def gather(tensor: Tensor) -> Tensor:
 def rank() -> int:
     """This process's number, from 0."""
     return dist.get_rank() if is_distributed() else 0
+
+
+def run_seed() -> int:
+    """The seed that Lightning's ``seed_everything`` gave to all processes of the run; 0 where it was not called."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))

@@ -10,7 +10,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from rsretrieval.distributed import gather, rank
+from rsretrieval.distributed import gather, rank, rows_of_ranks, run_seed
 from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import RetrievalRecall, text_ids
 from rsretrieval.models import DualEncoder, TowerConfig
@@ -111,12 +111,24 @@ class RetrievalModule(LightningModule):
         self.stage: Stage = PAPER_STAGES[0]
         self._encoded: set[int] = set()
 
-    def training_step(self, batch: Batch) -> Tensor:
-        """Losses of the global batch, gathered with gradients."""
+    def losses(self, batch: Batch, weights: Mapping[str, float], epoch: int) -> dict[str, Tensor]:
+        """Losses of the global batch, gathered with gradients, and under ``loss`` their weighted sum."""
         image, text = self.model(batch.images, batch.texts)
-        pairs = Pairs(image, text, batch.image_ids, batch.scenes, batch.caption_values).map(gather)
-        local = slice(rank() * len(image), (rank() + 1) * len(image))
-        values = self.objective(pairs, local, self.stage.losses, self.current_epoch)
+        mine = Pairs(image, text, batch.image_ids, batch.scenes, batch.caption_values)
+        sizes = rows_of_ranks(image)
+        first = sum(sizes[: rank()])
+        pairs = mine.map(lambda field: gather(field, sizes))
+        values: dict[str, Tensor] = self.objective(pairs, slice(first, first + len(image)), weights, epoch)
+        return values
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make dropout a function of seed, step and process, so that a resumed run draws what it would have drawn."""
+        torch.manual_seed(hash((run_seed(), self.global_step, rank())) % 2**63)
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """One step on the losses of the stage in force."""
+        values = self.losses(batch, self.stage.losses, self.current_epoch)
+        self.log("data/skipped", float(len(batch.skipped)), on_step=False, on_epoch=True, reduce_fx="sum")
         self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=True)
         loss: Tensor = values["loss"]
         return loss

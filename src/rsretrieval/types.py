@@ -24,6 +24,7 @@ class Batch(NamedTuple):
         owners: ``(M,)`` int64, the image id that each text describes.
         scenes: ``(M,)`` int64, scene class of each text's image.
         caption_values: ``(M,)`` float, value of each caption in the weighted contrastive loss.
+        skipped: names of rows that belong here and cannot be read.
     """
 
     images: Tensor
@@ -32,6 +33,7 @@ class Batch(NamedTuple):
     owners: Tensor
     scenes: Tensor
     caption_values: Tensor
+    skipped: list[str] = []  # noqa: RUF012 - never written to
 
 
 class Features(NamedTuple):

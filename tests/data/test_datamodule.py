@@ -32,5 +32,5 @@ def test_empty_captions_are_refused() -> None:
     data = RetrievalDataModule()
     data.table("valid")
     data.source.records = lambda split: [Record("a.png", ("...",)), Record("b.png", ("a pond",))]
-    with pytest.raises(DataError, match=r"1 rows of split 'valid' have an empty caption list \(\['a.png'\]\)"):
+    with pytest.raises(DataError, match=r"1 of 2 rows of split 'valid' are broken \(such as \['a.png'\]\): no caption"):
         data.table("valid")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,70 @@ from rsretrieval.data.scenes import scene_names
 from rsretrieval.data.sources import Holdout, build_source
 from rsretrieval.data.stream import RetrievalStream, Table
 from rsretrieval.data.transforms import evaluation, training
+from rsretrieval.distributed import run_seed
 from rsretrieval.types import Batch
+
+log = logging.getLogger(__name__)
 
 
 class EpochLoader(DataLoader[Batch]):
-    """Sets the stream's epoch when its first batch is asked for; Lightning makes the iterator before that is known."""
+    """Follows the epoch, goes on in its middle after a resume, and watches how many rows are broken.
 
-    def __init__(self, stream: RetrievalStream, epoch: Callable[[], int], **options: Any) -> None:  # noqa: ANN401
+    The stream's epoch is set when the first batch is asked for: Lightning makes the iterator before it is known.
+
+    Args:
+        stream: what to load.
+        epoch: gives the current epoch.
+        position: epoch and how many of its batches were had; kept up to date, and the place to start from.
+        max_broken: share of the split's rows that may be broken.
+        options: see DataLoader.
+    """
+
+    dataset: RetrievalStream
+
+    def __init__(
+        self,
+        stream: RetrievalStream,
+        epoch: Callable[[], int],
+        position: dict[str, int],
+        max_broken: float,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(stream, batch_size=None, **options)
-        self._epoch = epoch
+        self._epoch, self._max_broken = epoch, max_broken
+        self._broken: set[str] = set()
+        self._position = position
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        self.dataset.epoch = self._epoch()  # type: ignore[attr-defined]
-        yield from super().__iter__()
+        epoch = self._epoch()
+        done = self._position["batches"] if self._position["epoch"] == epoch else 0
+        stream = self.dataset
+        stream.epoch, stream.skip = epoch, done if done < len(stream) else 0
+        for number, batch in enumerate(super().__iter__(), stream.skip + 1):
+            self._position.update(epoch=epoch, batches=number)
+            self._watch(batch.skipped)
+            yield batch
+
+    def _watch(self, skipped: Sequence[str]) -> None:
+        stream = self.dataset
+        for name in set(skipped) - self._broken:
+            self._broken.add(name)
+            log.warning("split '%s': row '%s' is broken and left out", stream.split, name)
+        check_broken(sorted(self._broken), len(stream.table.names) // stream.shard[1], stream.split, self._max_broken)
+
+
+def check_broken(names: Sequence[str], rows: int, split: str, share: float) -> None:
+    """Refuse a split of which more than a share is broken.
+
+    Raises:
+        DataError: naming some of the rows.
+    """
+    if len(names) > share * rows:
+        raise DataError(
+            f"{len(names)} of {rows} rows of split '{split}' are broken (such as {list(names[:3])}): no caption with "
+            f"a word in it, or an image that does not decode. More than {share:.0%} is not let pass: mend or remove "
+            "them, or allow more by --data.max_broken"
+        )
 
 
 class RetrievalDataModule(LightningDataModule):
@@ -52,8 +104,9 @@ class RetrievalDataModule(LightningDataModule):
         holdout: share of the training images to validate on, for data sets without a validation split; 0 for none.
         scene_file: JSON of file name to scene class.
         caption_values: value of each training caption in the weighted loss, from all of them, cleaned.
+        max_broken: share of a split's rows that may be left out because they are broken.
         predict_split: the split that ``predict`` embeds.
-        seed: of order and augmentation.
+        seed: of order and augmentation; null for the run's (``--seed_everything``).
     """
 
     def __init__(
@@ -73,8 +126,9 @@ class RetrievalDataModule(LightningDataModule):
         holdout: float = 0.0,
         scene_file: str | None = None,
         caption_values: Callable[[Sequence[str]], Sequence[float]] = length_values,
+        max_broken: float = 0.01,
         predict_split: str = "valid",
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         self.source_name, self.path, self.columns, self.image_size = source, path, columns, image_size
@@ -82,26 +136,27 @@ class RetrievalDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augmentation, self.word_deletion, self.max_words = augmentation, word_deletion, max_words
         self.captions_per_image, self.scene_file, self.caption_values = captions_per_image, scene_file, caption_values
-        self.predict_split, self.holdout, self.seed = predict_split, holdout, seed
+        self.max_broken, self.predict_split, self.holdout = max_broken, predict_split, holdout
+        self.seed = run_seed() if seed is None else seed
         self.source: Source | None = None
+        self._position = {"epoch": -1, "batches": 0}
 
     def table(self, split: str) -> Table:
         """The cleaned text side of a split.
 
         Raises:
-            DataError: if a row has no caption with a word in it.
+            DataError: if too many rows have no caption with a word in it.
         """
         if self.source is None:
             source = build_source(self.source_name, self.path, self.columns)
             self.source = Holdout(source, self.holdout, self.seed) if self.holdout else source
         records = self.source.records(split)
-        captions = [[text for c in record.captions if (text := clean(c, self.max_words))] for record in records]
+        captions = [
+            [text for c in record.captions if isinstance(c, str) and (text := clean(c, self.max_words))]
+            for record in records
+        ]
         empty = [record.filename for record, texts in zip(records, captions, strict=True) if not texts]
-        if empty:
-            raise DataError(
-                f"{len(empty)} rows of split '{split}' have an empty caption list ({empty[:3]}): give each image one "
-                "caption or more, or remove the row"
-            )
+        check_broken(empty, len(records), split, self.max_broken)
         flat = iter(self.caption_values([text for texts in captions for text in texts]))
         by_file = json.loads(Path(self.scene_file).expanduser().read_text()) if self.scene_file else None
         names = scene_names(records, by_file)
@@ -112,6 +167,7 @@ class RetrievalDataModule(LightningDataModule):
             values=[[next(flat) for _ in texts] for texts in captions],
             scenes=[classes[name] for name in names],
             blocks=self.source.blocks(split),
+            broken=empty,
         )
 
     def stream(self, split: str, *, train: bool = False) -> RetrievalStream:
@@ -135,7 +191,21 @@ class RetrievalDataModule(LightningDataModule):
         def epoch() -> int:
             return self.trainer.current_epoch if self.trainer and train else 0
 
-        return EpochLoader(self.stream(split, train=train), epoch, num_workers=self.num_workers)
+        position = self._position if train else {"epoch": -1, "batches": 0}
+        return EpochLoader(
+            self.stream(split, train=train), epoch, position, self.max_broken, num_workers=self.num_workers
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and batches of it that were trained on; Lightning keeps them in its checkpoints.
+
+        Not in the loader, whose state Lightning restores too late where the length was asked for before.
+        """
+        return dict(self._position)
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """See :meth:`state_dict`."""
+        self._position.update(state_dict)
 
     def train_dataloader(self) -> EpochLoader:
         """Batches of pairs."""

@@ -80,7 +80,7 @@ class HubSource(Source):
                 json.dump(blocks, partial)
             Path(partial.name).replace(file)  # whole or not at all
         blocks = json.loads(file.read_text())
-        records = [Record(name, tuple(captions), scene) for block in blocks for name, captions, scene in block]
+        records = [Record(name, tuple(captions or ()), scene) for block in blocks for name, captions, scene in block]
         return records, [len(block) for block in blocks]
 
     def records(self, split: str) -> list[Record]:

@@ -22,6 +22,10 @@ class DataError(ValueError):
     """Data that is not there or not as it must be."""
 
 
+class BrokenRowError(DataError):
+    """A single row that cannot be used; a stream leaves it out, up to a share of all."""
+
+
 class Record(NamedTuple):
     """The text side of a row: file name, raw captions, and the scene where a column has it."""
 
@@ -64,7 +68,7 @@ def decode(image: object, name: str) -> Image.Image:
     """An RGB image from an image, encoded bytes, the hub's ``{bytes, path}`` or a path.
 
     Raises:
-        DataError: naming the image that cannot be read.
+        BrokenRowError: naming the image that cannot be read.
     """
     if isinstance(image, dict):
         image = image["bytes"] if image.get("bytes") is not None else image["path"]
@@ -72,8 +76,8 @@ def decode(image: object, name: str) -> Image.Image:
         if not isinstance(image, Image.Image):
             image = Image.open(io.BytesIO(image) if isinstance(image, bytes) else str(image))
         return image.convert("RGB")
-    except OSError as error:
-        raise DataError(f"the image of '{name}' cannot be decoded ({error}): replace or remove the row") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+        raise BrokenRowError(f"the image of '{name}' cannot be decoded ({error}): replace or remove the row") from error
 
 
 def check_columns(have: Sequence[str], columns: Columns, where: str) -> None:

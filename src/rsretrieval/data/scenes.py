@@ -52,4 +52,4 @@ def scene_names(records: Sequence[Record], by_file: Mapping[str, str] | None = N
 
 
 def _words(record: Record) -> list[str]:
-    return [word for caption in record.captions for word in clean(caption).split()]
+    return [word for caption in record.captions if isinstance(caption, str) for word in clean(caption).split()]

@@ -15,7 +15,7 @@ import datasets
 import numpy as np
 
 from rsretrieval.data.hub import HubSource, fetch_archive
-from rsretrieval.data.rows import SPLITS, Columns, DataError, Record, Source, check_columns
+from rsretrieval.data.rows import SPLITS, BrokenRowError, Columns, DataError, Record, Source, check_columns
 from rsretrieval.data.synthetic import render, sample_scene
 
 
@@ -48,7 +48,7 @@ class ParquetSource(Source):
         """See :class:`Source`."""
         c = self.columns
         text = self._table(split).select_columns([x for x in (c.filename, c.captions, c.scene) if x])
-        return [Record(r[c.filename], tuple(r[c.captions]), r[c.scene] if c.scene else None) for r in text]
+        return [Record(r[c.filename], tuple(r[c.captions] or ()), r[c.scene] if c.scene else None) for r in text]
 
     def blocks(self, split: str) -> list[int]:
         """Each row alone: the table is memory-mapped."""
@@ -97,7 +97,7 @@ class FolderSource(Source):
         name = self._split(split)[block]["filename"]
         path = self.paths.get(Path(name).name)
         if path is None:
-            raise DataError(f"the image '{name}' of '{self.json}' is not below its folder: put it there")
+            raise BrokenRowError(f"the image '{name}' of '{self.json}' is not below its folder: put it there")
         return [path]
 
 

@@ -7,7 +7,7 @@ batches. Rows of one block stay near each other, so that a stream reads a block 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rsretrieval.data.captions import delete_words
-from rsretrieval.data.rows import Source, decode
+from rsretrieval.data.rows import BrokenRowError, DataError, Source, decode
 from rsretrieval.data.transforms import Transform
 from rsretrieval.types import Batch
 
@@ -35,6 +35,7 @@ class Table:
         values: value of each caption.
         scenes: scene class of each row.
         blocks: rows of each block of the source.
+        broken: names of rows without a caption; they are left out.
     """
 
     names: list[str]
@@ -42,6 +43,7 @@ class Table:
     values: list[list[float]]
     scenes: list[int]
     blocks: list[int]
+    broken: list[str] = field(default_factory=list)
 
 
 def training_pairs(table: Table, epoch: int, seed: int, per_image: int | None, window: int) -> Ints:
@@ -60,7 +62,7 @@ def training_pairs(table: Table, epoch: int, seed: int, per_image: int | None, w
         rows = np.repeat(np.arange(len(counts)), counts)
         captions = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     else:
-        start = np.random.default_rng(seed).integers(0, counts)
+        start = np.random.default_rng(seed).integers(0, np.maximum(counts, 1))
         rows = np.repeat(np.arange(len(counts)), np.minimum(per_image, counts))
         turn = np.concatenate([np.arange(min(per_image, count)) for count in counts])
         captions = (start[rows] + epoch * per_image + turn) % counts[rows]
@@ -131,7 +133,8 @@ class RetrievalStream(IterableDataset[Batch]):
             count = len(pairs) // (self.batch_size * world)
             mine = pairs[: count * self.batch_size * world].reshape(world, count, self.batch_size, 2)[rank]
             return list(mine)
-        rows = np.array_split(np.arange(len(self.table.captions)), world)[rank]
+        described = np.flatnonzero([len(captions) for captions in self.table.captions])
+        rows = np.array_split(described, world)[rank]
         return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
 
     def __iter__(self) -> Iterator[Batch]:
@@ -146,9 +149,11 @@ class RetrievalStream(IterableDataset[Batch]):
         for number in numbers[done:]:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(hash((self.seed, self.epoch, self.shard[0], int(number))) % 2**63)
-                build = self._training_batch if self.train else self._evaluation_batch
-                batch = build(batches[number], read)
-            yield batch
+                batch = self._batch(batches[number], read)
+            if batch is None and self.train:
+                raise DataError(f"no row of batch {number} of split '{self.split}' can be read: mend the data")
+            if batch is not None:
+                yield batch._replace(skipped=batch.skipped + self.table.broken) if number == 0 else batch
 
     def image(self, row: int, read: Read | None = None) -> Image.Image:
         """The image of a row, as it is."""
@@ -156,27 +161,27 @@ class RetrievalStream(IterableDataset[Batch]):
         images = (read or self.source.read)(self.split, block)
         return decode(images[row - int(self._ends[block]) + self.table.blocks[block]], self.table.names[row])
 
-    def _training_batch(self, pairs: Ints, read: Read) -> Batch:
-        rows, captions = pairs[:, 0].tolist(), pairs[:, 1].tolist()
-        pick = list(zip(rows, captions, strict=True))
-        ids = torch.tensor(rows)
+    def _batch(self, plan: Ints, read: Read) -> Batch | None:
+        """The planned rows that can be read, in evaluation with all their captions; None if there are none."""
+        images, kept, skipped = [], [], []
+        for entry in plan.tolist():
+            row = entry[0] if self.train else entry
+            try:
+                images.append(self.transform(self.image(row, read)))
+                kept.append(entry)
+            except BrokenRowError:
+                skipped.append(self.table.names[row])
+        if not images:
+            return None
+        rows = [row for row, _ in kept] if self.train else kept
+        pick = kept if self.train else [(row, c) for row in rows for c in range(len(self.table.captions[row]))]
+        texts = [self.table.captions[r][c] for r, c in pick]
         return Batch(
-            images=torch.stack([self.transform(self.image(row, read)) for row in rows]),
-            image_ids=ids,
-            texts=[delete_words(self.table.captions[r][c], self.word_deletion) for r, c in pick],
-            owners=ids,
-            scenes=torch.tensor([self.table.scenes[r] for r in rows]),
-            caption_values=torch.tensor([self.table.values[r][c] for r, c in pick]),
-        )
-
-    def _evaluation_batch(self, rows: Ints, read: Read) -> Batch:
-        numbers: Sequence[int] = rows.tolist()
-        pick = [(r, c) for r in numbers for c in range(len(self.table.captions[r]))]
-        return Batch(
-            images=torch.stack([self.transform(self.image(row, read)) for row in numbers]),
-            image_ids=torch.tensor(numbers),
-            texts=[self.table.captions[r][c] for r, c in pick],
+            images=torch.stack(images),
+            image_ids=torch.tensor(rows),
+            texts=[delete_words(text, self.word_deletion) for text in texts] if self.train else texts,
             owners=torch.tensor([r for r, _ in pick]),
             scenes=torch.tensor([self.table.scenes[r] for r, _ in pick]),
             caption_values=torch.tensor([self.table.values[r][c] for r, c in pick]),
+            skipped=skipped,
         )

@@ -1,0 +1,138 @@
+"""The paper's recipe, against the figures of its table (written here once more, by hand)."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+from torchvision.transforms import InterpolationMode, v2
+
+from rsretrieval.cli import main
+from rsretrieval.data.transforms import AUGMENTATIONS, GridMask, SceneRandAugment
+from rsretrieval.models import TowerConfig
+from rsretrieval.module import RetrievalModule
+from rsretrieval.schedule import PAPER_STAGES, scene_weight, stage_at
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+RSICD = {
+    "learning_rate": 4e-5, "batch_size": 135, "word_deletion": 0.06, "margin": 0.95, "beta_inter": -0.002,
+    "beta_intra": 0.02, "augmentation": "rsicd",
+}  # fmt: skip
+RSITMD = {
+    "learning_rate": 6e-5, "batch_size": 128, "word_deletion": 0.03, "margin": 1.15, "beta_inter": -0.0015,
+    "beta_intra": 0.02, "augmentation": "rsitmd",
+}  # fmt: skip
+COMMON = {
+    "betas": [0.9, 0.98], "eps": 1e-8, "weight_decay": 0.01, "warmup": 0.1, "temperature": 0.07, "max_epochs": 20,
+    "image_size": 224, "max_words": 30, "max_tokens": 47, "embed_dim": 512, "dropout": 0.2, "graph_steps": 2,
+    "mean": [0.4815, 0.4578, 0.4082], "std": [0.2686, 0.2613, 0.2758], "captions_per_image": None,
+    "tower_factor": 1.0, "attention_mask": True, "freeze_sfgs": False, "exclude_positives": True,
+    "truncate_weights": False, "global_centres": True,
+}  # fmt: skip
+RELEASE = {
+    "attention_mask": False, "freeze_sfgs": True, "exclude_positives": False, "truncate_weights": True,
+    "global_centres": False,
+}  # fmt: skip
+
+
+def settings(capsys: pytest.CaptureFixture[str], *configs: str) -> dict[str, Any]:
+    """What the command line makes of configurations."""
+    files = [argument for name in configs for argument in ("-c", str(CONFIGS / name))]
+    with pytest.raises(SystemExit):
+        main(["fit", *files, "--print_config"])
+    found: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    model, data = found["model"], found["data"]
+    flat = {**found["trainer"], **data, **model, **model["objective"], **model["optimizer"]}
+    return flat | {key: model["text"][key] for key in ("max_tokens", "attention_mask")} | found["schedule"]
+
+
+@pytest.mark.parametrize(
+    ("configs", "table"),
+    [
+        (["rsicd.yaml"], COMMON | RSICD),
+        (["rsitmd.yaml"], COMMON | RSITMD),
+        (["rsicd.yaml", "rsicd_release.yaml"], COMMON | RSICD | RELEASE),
+    ],
+)
+def test_settings(
+    configs: list[str], table: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["rsretrieval"])
+    found = settings(capsys, *configs)
+    assert {key: found[key] for key in table} == table
+
+
+def test_value_schedule() -> None:
+    losses = [set(PAPER_STAGES[stage_at(PAPER_STAGES, epoch)].losses) for epoch in range(20)]
+    assert (
+        losses
+        == [{"contrastive", "affiliation", "scene_adaptive"}] * 10 + [{"weighted_contrastive", "affiliation"}] * 10
+    )
+    assert {weight for stage in PAPER_STAGES for weight in stage.losses.values()} == {1.0}
+    for epoch in (0, 1, 5, 9):
+        assert scene_weight(0.02, epoch) == pytest.approx(math.e ** (0.02 * epoch))
+    # The release keeps integers: below 1 that is 0.
+    assert [scene_weight(-0.002, e, truncate=True) for e in (0, 1, 5, 9)] == [1, 0, 0, 0]
+    assert [scene_weight(0.02, e, truncate=True) for e in (0, 1, 5, 9)] == [1, 1, 1, 1]
+
+
+@pytest.fixture
+def module(tiny_bert: str) -> RetrievalModule:
+    image, prior = TowerConfig("timm", "test_vit"), TowerConfig("timm", "test_resnet", frozen=True)
+    return RetrievalModule(image, TowerConfig("transformers", tiny_bert), prior, embed_dim=32, image_size=64)
+
+
+def test_no_decay_on_biases_and_norms(module: RetrievalModule) -> None:
+    decays = {id(p): group["weight_decay"] for group in module.parameter_groups() for p in group["params"]}
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    assert len(decays) == len(trainable) == sum(len(group["params"]) for group in module.parameter_groups())
+    norms = (nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
+    for owner in module.modules():
+        for name, parameter in owner.named_parameters(recurse=False):
+            if parameter.requires_grad and (isinstance(owner, norms) or name == "bias"):
+                assert decays[id(parameter)] == 0.0
+            elif parameter.requires_grad and isinstance(owner, nn.Linear | nn.Conv2d | nn.Embedding):
+                assert decays[id(parameter)] == 0.01
+
+
+def test_warm_up_and_decay(module: RetrievalModule) -> None:
+    module._trainer = SimpleNamespace(estimated_stepping_batches=200)  # type: ignore[assignment]
+    made = module.configure_optimizers()
+    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    assert isinstance(optimizer, torch.optim.AdamW)
+    rates = []
+    for _ in range(200):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[:20] == pytest.approx([4e-5 * (step + 1) / 20 for step in range(20)])
+    assert rates[20:] == pytest.approx([4e-5 * (200 - step) / 180 for step in range(20, 200)])
+    assert optimizer.param_groups[0]["lr"] == 0
+
+
+def test_augmentation() -> None:
+    steps = {name: AUGMENTATIONS[name](224) for name in ("rsicd", "rsitmd")}
+    for pipeline in steps.values():
+        crop = next(s for s in pipeline if isinstance(s, v2.RandomResizedCrop))
+        assert (crop.size, crop.scale, crop.interpolation) == ((224, 224), (0.5, 1.0), InterpolationMode.BICUBIC)
+        assert next(s for s in pipeline if isinstance(s, v2.RandomHorizontalFlip)).p == 0.5
+        augment = next(s for s in pipeline if isinstance(s, SceneRandAugment))
+        assert (augment.num_ops, augment.magnitude) == (2, 7)
+        assert set(augment._AUGMENTATION_SPACE) == {
+            "Identity", "AutoContrast", "Equalize", "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX",
+            "TranslateY", "Rotate",
+        }  # fmt: skip
+    extra = steps["rsicd"][len(steps["rsitmd"]) :]
+    assert [type(s) for s in steps["rsitmd"]] == [type(s) for s in steps["rsicd"][: len(steps["rsitmd"])]]
+    blur, erase, mask = extra
+    assert isinstance(blur, v2.RandomApply)
+    assert isinstance(blur.transforms[0], v2.GaussianBlur)
+    assert blur.p == 0.5
+    assert isinstance(erase, v2.RandomErasing)
+    assert tuple(erase.scale) == (0.1, 0.2)
+    assert isinstance(mask, GridMask)
+    assert mask.p == 0.5
