@@ -64,8 +64,10 @@ def scene_adaptive_loss(
         # The softmax with a constant in its denominator, shifted by the row's maximum so that exp cannot overflow.
         shift = confusion.detach().amax(1, keepdim=True)
         exponentials = (confusion - shift).exp()
-        probabilities = exponentials / (exponentials.sum(1, keepdim=True) + EPSILON * (-shift).exp())
-        within = scenes[:, None] == scenes[hardest][None, :]
-        return torch.where(within, probabilities * intra_weight, probabilities * inter_weight).sum(1).mean()
+        constant = EPSILON * (-shift[:, 0]).exp()
+        total = exponentials.sum(1) + constant
+        within = (exponentials * (scenes[:, None] == scenes[hardest])).sum(1) / total
+        # Σ_j P_ij w_ij, written so that the nearly equal weights of both kinds do not cancel in float32.
+        return (inter_weight * (1 - constant / total) + (intra_weight - inter_weight) * within).mean()
 
     return (side(similarity, text) + side(similarity.T, image)) / 2
