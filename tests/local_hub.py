@@ -1,6 +1,6 @@
 """A stand-in for the Hugging Face hub on 127.0.0.1: data sets in the hub's layouts, for the real client.
 
-Not covered: redirects to a CDN, Xet storage, tokens, rate limits.
+It can be told to fail (:class:`Fault`). Not covered: redirects to a CDN, Xet storage, tokens.
 """
 
 import hashlib
@@ -9,8 +9,10 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -47,6 +49,32 @@ def write_dataset(folder: Path, shards: dict[str, int], *, rows: int = 6, group:
     if card:
         files = "".join(f"  - split: {split}\n    path: data/{split}-*\n" for split in shards)
         (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+
+
+@dataclass
+class Fault:
+    """What goes wrong with the next requests for the bytes of a file.
+
+    Attributes:
+        kind: ``503``, ``429`` (with Retry-After: 1), ``cut`` (half of the body, then the connection ends) or ``stall``
+            (nothing for ``seconds``, then the connection ends).
+        times: how many requests.
+        after: requests that go well before.
+        seconds: of a stall.
+    """
+
+    kind: str
+    times: int = 1
+    after: int = 0
+    seconds: float = 3.0
+
+    def next(self) -> str | None:
+        """The fault of this request, if any."""
+        if self.after > 0:
+            self.after -= 1
+            return None
+        self.times -= 1
+        return self.kind if self.times >= 0 else None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -101,6 +129,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps(content).encode(), Content_Type="application/json")
 
     def _file(self, data: bytes) -> None:
+        fault = self.server.fault  # type: ignore[attr-defined]
+        kind = fault.next() if fault and self.command == "GET" else None
+        if kind in ("503", "429"):
+            return self._send(int(kind), **({"Retry_After": "1"} if kind == "429" else {}))
+        if kind in ("cut", "stall"):
+            time.sleep(fault.seconds if kind == "stall" else 0)
+            self.close_connection = True
+            self.send_response(206 if "Range" in self.headers else 200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2] if kind == "cut" else b"")
+            return None
         headers = {
             "ETag": f'"{hashlib.sha1(data).hexdigest()}"',
             "X_Repo_Commit": REVISION,
@@ -115,10 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def local_hub(root: Path, home: Path) -> Iterator[dict[str, str]]:
+def local_hub(root: Path, home: Path, fault: Fault | None = None) -> Iterator[dict[str, str]]:
     """Serve ``root/OWNER/NAME``; gives the environment of a child process that uses it with fresh caches."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.root = root  # type: ignore[attr-defined]
+    server.root, server.fault = root, fault  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("HF_", "HUGGINGFACE"))}
     try:

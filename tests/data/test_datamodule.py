@@ -1,8 +1,12 @@
 """The data module on the embedded scenes."""
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
+import datasets
 import pytest
+from PIL import Image
 
 from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.data.rows import DataError, Record
@@ -34,3 +38,60 @@ def test_empty_captions_are_refused() -> None:
     data.source.records = lambda split: [Record("a.png", ("...",)), Record("b.png", ("a pond",))]
     with pytest.raises(DataError, match=r"1 of 2 rows of split 'valid' are broken \(such as \['a.png'\]\): no caption"):
         data.table("valid")
+
+
+def write(folder: Path, broken_images: set[int], captions: dict[int, list[str | None] | None]) -> None:
+    """200 training rows, of which some cannot be used."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    whole = buffer.getvalue()
+    columns = {
+        "filename": [f"pond_{n}.png" for n in range(200)],
+        "captions": [captions.get(n, [f"pond {n}"]) for n in range(200)],
+        "image": [{"bytes": whole[:40] if n in broken_images else whole, "path": None} for n in range(200)],
+    }
+    features = datasets.Features(
+        {
+            "filename": datasets.Value("string"),
+            "captions": datasets.List(datasets.Value("string")),
+            "image": datasets.Image(),
+        }
+    )
+    for split in ("train", "valid"):
+        table = datasets.Dataset.from_dict(columns, features=features)
+        table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+
+
+def parquet(folder: Path, **options: object) -> RetrievalDataModule:
+    return RetrievalDataModule(
+        "parquet", str(folder), image_size=8, batch_size=10, num_workers=0, augmentation="none", **options
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_rows_are_left_out_counted_and_named_once(
+    tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, {7}, {3: ["...", None, "a pond"], 5: None})
+    data = parquet(tmp_path, word_deletion=0.0)
+    data.num_workers = workers
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        caplog.clear()
+        batches = [batch for _ in range(2) for batch in loader]
+        rows = [row for batch in batches[: len(batches) // 2] for row in batch.image_ids.tolist()]
+        assert len(rows) == len(set(rows))
+        assert {5, 7}.isdisjoint(rows)
+        assert all(len(batch.images) == len(batch.image_ids) for batch in batches)
+        assert {name for batch in batches for name in batch.skipped} == {"pond_5.png", "pond_7.png"}
+        assert [caplog.text.count(f"row 'pond_{n}.png' is broken") for n in (5, 7)] == [1, 1]
+    assert [text for batch in data.val_dataloader() for text in batch.texts][3] == "a pond"
+    assert len({row for batch in data.val_dataloader() for row in batch.image_ids.tolist()}) == 198
+
+
+def test_too_many_broken_rows_stop_the_run(tmp_path: Path) -> None:
+    write(tmp_path, {1, 2, 3}, {})
+    with pytest.raises(
+        DataError, match=r"3 of 200 rows of split 'valid' are broken \(such as \['pond_1.png'.*More than 1%"
+    ):
+        list(parquet(tmp_path).val_dataloader())
+    assert len(list(parquet(tmp_path, max_broken=0.02).val_dataloader())) == 4

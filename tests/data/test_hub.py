@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from local_hub import local_hub, write_dataset
+from local_hub import Fault, local_hub, write_dataset
 
 EPOCH = """
 import sys, json
@@ -45,6 +45,38 @@ def test_streaming_gives_every_caption_once(tmp_path: Path, card: bool, workers:
     assert all(seen["pixels"])
     assert seen["valid"] == list(range(6))
     assert len(list((tmp_path / "cache" / "index").glob("*.json"))) == 2
+
+
+@pytest.mark.parametrize("kind", ["503", "429", "cut", "stall"])
+def test_passing_faults_cost_no_row(tmp_path: Path, kind: str) -> None:
+    write_dataset(tmp_path / "hub" / "acme" / "ponds", {"train": 3, "valid": 1})
+    with local_hub(tmp_path / "hub", tmp_path, fault := Fault(kind, times=2, after=2)) as env:
+        done = child(env, "acme/ponds", "0", "0")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert fault.times < 0  # it did happen
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert sorted(seen["train"]) == sorted(f"train {n} caption {k}" for n in range(18) for k in range(1 + n % 3))
+    assert all(seen["pixels"])
+    assert seen["valid"] == list(range(6))
+
+
+def test_hub_gone_for_good(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "hub" / "acme" / "ponds", {"train": 3, "valid": 1})
+    with local_hub(tmp_path / "hub", tmp_path, Fault("503", times=10**6, after=6)) as env:
+        error = child(env, "acme/ponds", "0", "0").stderr
+    assert "'acme/ponds' could not be read on, split 'train' (HfHubHTTPError: Server error '503" in error
+    assert "Training goes on later with --ckpt_path last" in error
+
+
+def test_truncated_file(tmp_path: Path) -> None:
+    folder = tmp_path / "hub" / "acme" / "ponds"
+    write_dataset(folder, {"train": 3, "valid": 1})
+    file = folder / "data" / "train-00001-of-00003.parquet"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with local_hub(tmp_path / "hub", tmp_path) as env:
+        error = child(env, "acme/ponds", "0", "0").stderr
+    assert "DataError" in error
+    assert "a file there is broken" in error
 
 
 def test_archive_is_fetched_and_split(tmp_path: Path) -> None:

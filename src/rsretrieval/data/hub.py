@@ -13,7 +13,8 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,14 @@ class HubSource(Source):
 
     def _open(self, split: str) -> Any:  # noqa: ANN401 - datasets is untyped
         """The split, one shard for each row group."""
-        splits = datasets.load_dataset(self.repository, revision=self.revision, streaming=True)
-        name = next((alias for alias in SPLITS[split] if alias in splits), None)
-        if name is None:
-            raise DataError(f"the hub's '{self.repository}' has no split '{split}'; it has {sorted(splits)}")
-        table = splits[name]
-        check_columns(table.column_names, self.columns, f"the hub's '{self.repository}'")
-        return table.reshard()
+        with self._streaming(split):
+            splits = datasets.load_dataset(self.repository, revision=self.revision, streaming=True)
+            name = next((alias for alias in SPLITS[split] if alias in splits), None)
+            if name is None:
+                raise DataError(f"the hub's '{self.repository}' has no split '{split}'; it has {sorted(splits)}")
+            table = splits[name]
+            check_columns(table.column_names, self.columns, f"the hub's '{self.repository}'")
+            return table.reshard()
 
     def _counted(self, split: str) -> tuple[list[Record], list[int]]:
         """Records and rows of each block, from the cache on disk or by one pass over the text columns."""
@@ -71,10 +73,11 @@ class HubSource(Source):
         if not file.is_file():
             shards = self._shards(split).select_columns(wanted)
             count = shards.num_shards
-            blocks = [
-                [(r[c.filename], r[c.captions], r[c.scene] if c.scene else None) for r in shards.shard(count, i)]
-                for i in range(count)
-            ]
+            with self._streaming(split):
+                blocks = [
+                    [(r[c.filename], r[c.captions], r[c.scene] if c.scene else None) for r in shards.shard(count, i)]
+                    for i in range(count)
+                ]
             file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as partial:
                 json.dump(blocks, partial)
@@ -96,8 +99,23 @@ class HubSource(Source):
         column = self.columns.image
         shards = self._shards(split).select_columns([column]).cast_column(column, datasets.Image(decode=False))
         # `iter` and not a plain loop, which shares the one shard out among the loader's worker processes.
-        batches = shards.shard(shards.num_shards, block).iter(batch_size=64)
-        return [image for batch in batches for image in batch[column]]
+        with self._streaming(split):
+            batches = shards.shard(shards.num_shards, block).iter(batch_size=64)
+            return [image for batch in batches for image in batch[column]]
+
+    @contextmanager
+    def _streaming(self, split: str) -> Iterator[None]:
+        """Say what to do where the client gave up; it has retried by then."""
+        try:
+            yield
+        except DataError:
+            raise
+        except Exception as error:
+            kind = type(error).__name__
+            raise DataError(
+                f"the hub's '{self.repository}' could not be read on, split '{split}' ({kind}: {error}): "
+                "it is out of reach, or a file there is broken. Training goes on later with --ckpt_path last"
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         """Worker processes open their own connections."""
