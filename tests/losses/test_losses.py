@@ -1,0 +1,128 @@
+"""Losses against slow references written from the method's formulas, sample by sample: values and gradients."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from rsretrieval.losses import affiliation_loss, contrastive_loss, scene_adaptive_loss, triplet_loss
+from rsretrieval.schedule import scene_weight
+
+EPSILON, TAU = 6e-5, 0.07
+
+
+def pairs(seed: int, count: int = 9) -> tuple[Tensor, Tensor, list[int], list[int], list[float]]:
+    """Embeddings with negative cosines among them, images with several captions, scenes with several images."""
+    made = torch.Generator().manual_seed(seed)
+    image, text = (F.normalize(torch.randn(count, 5, generator=made, dtype=torch.float64), dim=1) for _ in range(2))
+    ids = torch.randint(count - 2, (count,), generator=made).tolist()
+    values = torch.rand(count, generator=made, dtype=torch.float64).tolist()
+    return image.requires_grad_(), text.requires_grad_(), ids, [i % 3 for i in ids], values
+
+
+def cross_entropy(scores: list[Tensor], targets: list[float]) -> Tensor:
+    total = torch.stack(scores).logsumexp(0)
+    return sum(t / sum(targets) * (total - s) for s, t in zip(scores, targets, strict=True))
+
+
+def slow_contrastive(image: Tensor, text: Tensor, ids: list[int], values: list[float]) -> Tensor:
+    rows = range(len(ids))
+    s = [[image[i] @ text[j] / TAU * values[j] for j in rows] for i in rows]
+    targets = [[float(ids[i] == ids[j]) + EPSILON for j in rows] for i in rows]
+    forth = sum(cross_entropy(s[i], targets[i]) for i in rows)
+    back = sum(cross_entropy([s[i][j] for i in rows], targets[j]) for j in rows)
+    return (forth + back) / (2 * len(ids))
+
+
+def slow_affiliation(image: Tensor, text: Tensor, scenes: list[int]) -> Tensor:
+    rows = range(len(scenes))
+
+    def centre(of: Tensor, i: int) -> Tensor:
+        weights = [float(scenes[i] == y) + EPSILON for y in scenes]
+        return sum(w * e for w, e in zip(weights, of, strict=True)) / sum(weights)
+
+    total = torch.zeros((), dtype=image.dtype)
+    for i in rows:
+        to_text = torch.stack([image[i] @ centre(text, j) / TAU for j in rows])
+        from_image = torch.stack([centre(image, i) @ text[j] / TAU for j in rows])
+        total = total - to_text.log_softmax(0)[i] - from_image.log_softmax(0)[i]
+    return total / (2 * len(scenes))
+
+
+def slow_scene(
+    image: Tensor, text: Tensor, ids: list[int], scenes: list[int], inter: float, intra: float, margin: float
+) -> Tensor:
+    rows = range(len(ids))
+
+    def side(query: Tensor, own: Tensor) -> Tensor:
+        others = [[j for j in rows if ids[j] != ids[i]] for i in rows]
+        hardest = [max(others[i], key=lambda j, i=i: float(query[i] @ own[j])) for i in rows]
+        total = torch.zeros((), dtype=image.dtype)
+        for i in rows:
+            q = [own[i] @ own[hardest[j]] / TAU for j in rows]
+            e = [torch.where(x < margin, torch.zeros_like(x), x).exp() for x in q]
+            weights = [intra if scenes[i] == scenes[hardest[j]] else inter for j in rows]
+            total = total + sum(x * w for x, w in zip(e, weights, strict=True)) / (sum(e) + EPSILON)
+        return total / len(ids)
+
+    return (side(image, text) + side(text, image)) / 2
+
+
+def slow_triplet(image: Tensor, text: Tensor, margin: float, hardest: bool) -> Tensor:
+    rows = range(len(image))
+    total = torch.zeros((), dtype=image.dtype)
+    for i in rows:
+        for query, other in ((image, text), (text, image)):
+            costs = [(margin + query[i] @ other[j] - image[i] @ text[i]).clamp(min=0) for j in rows if j != i]
+            total = total + (max(costs, key=float) if hardest else sum(costs))
+    return total
+
+
+def agree(got: Tensor, wanted: Tensor, image: Tensor, text: Tensor) -> None:
+    torch.testing.assert_close(got, wanted)
+    gradients = (torch.autograd.grad(value, (image, text)) for value in (got, wanted))
+    for ours, reference in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, reference)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_contrastive_plain_and_weighted(seed: int) -> None:
+    image, text, ids, _, values = pairs(seed)
+    common = {"image": image, "text": text, "image_ids": torch.tensor(ids), "temperature": TAU}
+    agree(contrastive_loss(**common), slow_contrastive(image, text, ids, [1.0] * len(ids)), image, text)
+    weighted = contrastive_loss(**common, caption_values=torch.tensor(values, dtype=torch.float64))
+    agree(weighted, slow_contrastive(image, text, ids, values), image, text)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_affiliation(seed: int) -> None:
+    image, text, _, scenes, _ = pairs(seed)
+    got = affiliation_loss(image=image, text=text, scenes=torch.tensor(scenes), temperature=TAU)
+    agree(got, slow_affiliation(image, text, scenes), image, text)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 5, 9])
+@pytest.mark.parametrize(("margin", "beta_inter"), [(0.95, -0.002), (1.15, -0.0015)])
+def test_scene_adaptive(epoch: int, margin: float, beta_inter: float) -> None:
+    image, text, ids, scenes, _ = pairs(epoch)
+    got = scene_adaptive_loss(
+        image=image,
+        text=text,
+        image_ids=torch.tensor(ids),
+        scenes=torch.tensor(scenes),
+        temperature=TAU,
+        inter_weight=scene_weight(beta_inter, epoch),
+        intra_weight=scene_weight(0.02, epoch),
+        margin=margin,
+    )
+    wanted = slow_scene(image, text, ids, scenes, math.exp(beta_inter * epoch), math.exp(0.02 * epoch), margin)
+    agree(got, wanted, image, text)
+
+
+@pytest.mark.parametrize("hardest", [False, True])
+def test_triplet(hardest: bool) -> None:
+    image, text, *_ = pairs(7)
+    got = triplet_loss(image=image, text=text, margin=0.2, hardest=hardest)
+    agree(got, slow_triplet(image, text, 0.2, hardest), image, text)
