@@ -32,7 +32,9 @@ class RunConfig(SaveConfigCallback):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.parser.dump(self.config, skip_none=False))
         for logger in trainer.loggers:
-            logger.log_hyperparams({"config": json.loads(self.parser.dump(self.config, format="json"))})
+            logger.log_hyperparams(
+                {"config": json.loads(self.parser.dump(self.config, format="json", skip_none=False))}
+            )
 
 
 class RetrievalCLI(LightningCLI):

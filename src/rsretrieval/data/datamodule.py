@@ -66,7 +66,7 @@ class EpochLoader(DataLoader[Batch]):
         for name in set(skipped) - self._broken:
             self._broken.add(name)
             log.warning("split '%s': row '%s' is broken and left out", stream.split, name)
-        check_broken(sorted(self._broken), len(stream.table.names) // stream.shard[1], stream.split, self._max_broken)
+        check_broken(sorted(self._broken), len(stream.table.names), stream.split, self._max_broken)
 
 
 def check_broken(names: Sequence[str], rows: int, split: str, share: float) -> None:
@@ -102,6 +102,7 @@ class RetrievalDataModule(LightningDataModule):
         max_words: longest caption, in words.
         captions_per_image: captions of an image that an epoch uses, taking turns; null for all (the paper).
         holdout: share of the training images to validate on, for data sets without a validation split; 0 for none.
+            The same images for every seed.
         scene_file: JSON of file name to scene class.
         caption_values: value of each training caption in the weighted loss, from all of them, cleaned.
         max_broken: share of a split's rows that may be left out because they are broken.
@@ -149,7 +150,7 @@ class RetrievalDataModule(LightningDataModule):
         """
         if self.source is None:
             source = build_source(self.source_name, self.path, self.columns)
-            self.source = Holdout(source, self.holdout, self.seed) if self.holdout else source
+            self.source = Holdout(source, self.holdout, seed=0) if self.holdout else source
         records = self.source.records(split)
         captions = [
             [text for c in record.captions if isinstance(c, str) and (text := clean(c, self.max_words))]
