@@ -40,8 +40,8 @@ class RunConfig(SaveConfigCallback):
 class RetrievalCLI(LightningCLI):
     """One folder a run (``--trainer.default_root_dir``): configuration, checkpoints, logs, results.
 
-    Adds the stages (``--schedule.stages``); a checkpoint of the best ``val/mR`` and of the last epoch
-    (``--checkpoint.…``), one in mid-epoch and when a run ends by an error (``--resume.…``); and ``--ckpt_path
+    Adds the stages (``--schedule.stages``); checkpoints of the best ``val/mR`` (``--checkpoint.…``), of the last epoch
+    (``--last.…``), and in mid-epoch and when a run ends by an error (``--resume.…``); and ``--ckpt_path
     best`` and ``last``, looked for in the run's folder.
     """
 
@@ -49,6 +49,7 @@ class RetrievalCLI(LightningCLI):
         """See LightningCLI."""
         parser.add_lightning_class_args(ValueGuidedLearning, "schedule")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(ModelCheckpoint, "last")
         parser.add_lightning_class_args(ModelCheckpoint, "resume")
         parser.add_lightning_class_args(RetrievalReport, "report")
         parser.add_lightning_class_args(EmbeddingWriter, "embeddings")
@@ -57,7 +58,8 @@ class RetrievalCLI(LightningCLI):
                 "checkpoint.monitor": "val/mR",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
+                "last.filename": "last",
+                "last.enable_version_counter": False,
                 "resume.filename": "last-step",
                 "resume.every_n_train_steps": 200,
                 "resume.enable_version_counter": False,
@@ -79,7 +81,7 @@ class RetrievalCLI(LightningCLI):
         root = Path(config.trainer.default_root_dir)
         if "verbose" in config:
             config.verbose = False  # the report shows the figures; Lightning would show them again
-        for group in (config.checkpoint, config.resume):
+        for group in (config.checkpoint, config.last, config.resume):
             group.dirpath = group.dirpath or str(root / "checkpoints")
         given = config.trainer.logger
         for logger in given if isinstance(given, list) else [given]:

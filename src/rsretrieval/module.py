@@ -66,6 +66,7 @@ class RetrievalModule(LightningModule):
         mean: of the RGB channels.
         std: of the RGB channels.
         freeze_sfgs: the release's option.
+        normalize_nodes: steadies FGIS, see :class:`rsretrieval.models.FGIS`.
         objective: settings of the losses.
         optimizer: settings of the optimiser.
     """
@@ -83,6 +84,7 @@ class RetrievalModule(LightningModule):
         mean: tuple[float, float, float] = CLIP_MEAN,
         std: tuple[float, float, float] = CLIP_STD,
         freeze_sfgs: bool = False,
+        normalize_nodes: bool = False,
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerConfig = OptimizerConfig(),
     ) -> None:
@@ -100,6 +102,7 @@ class RetrievalModule(LightningModule):
             "mean": tuple(mean),
             "std": tuple(std),
             "freeze_sfgs": freeze_sfgs,
+            "normalize_nodes": normalize_nodes,
         }
         objective, self.optimizer = _config(ObjectiveConfig, objective), _config(OptimizerConfig, optimizer)
         configs = {**towers, "objective": objective, "optimizer": self.optimizer}

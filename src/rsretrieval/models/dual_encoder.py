@@ -31,6 +31,7 @@ class DualEncoder(nn.Module):
         mean: of the RGB channels, for images in [0, 1].
         std: of the RGB channels.
         freeze_sfgs: the release's option, see :class:`rsretrieval.models.fgis.FGIS`.
+        normalize_nodes: steadies FGIS, see there.
     """
 
     mean: Tensor
@@ -49,6 +50,7 @@ class DualEncoder(nn.Module):
         mean: Sequence[float] = CLIP_MEAN,
         std: Sequence[float] = CLIP_STD,
         freeze_sfgs: bool = False,
+        normalize_nodes: bool = False,
     ) -> None:
         super().__init__()
         self.image_size, self.embed_dim = image_size, embed_dim
@@ -67,7 +69,14 @@ class DualEncoder(nn.Module):
             shared = self.image_tower.token_width == self.image_tower.pooled_width
             width = self.image_tower.token_width
             self.token_projection = self.pooled_projection if shared else nn.Linear(width, embed_dim)
-            self.fgis = FGIS(self.prior.early_channels, embed_dim, graph_steps, dropout, freeze_sfgs=freeze_sfgs)
+            self.fgis = FGIS(
+                self.prior.early_channels,
+                embed_dim,
+                graph_steps,
+                dropout,
+                freeze_sfgs=freeze_sfgs,
+                normalize_nodes=normalize_nodes,
+            )
             self._frozen += [self.prior] if prior.frozen else []
         for tower in self._frozen:
             tower.requires_grad_(False)

@@ -69,18 +69,27 @@ class SceneFineGrainedSensing(nn.Module):
 
 
 class GraphReasoning(nn.Module):
-    """One step of reasoning on a fully connected graph of nodes ``(B, N, dim)``."""
+    """One step of reasoning on a fully connected graph of nodes ``(B, N, dim)``.
 
-    def __init__(self, dim: int = 512) -> None:
+    Args:
+        dim: width of a node.
+        normalize_nodes: see :class:`FGIS`.
+    """
+
+    def __init__(self, dim: int = 512, *, normalize_nodes: bool = False) -> None:
         super().__init__()
+        self.normalize_nodes = normalize_nodes
         self.query, self.key, self.update = (nn.Linear(dim, dim) for _ in range(3))
         for layer in (self.query, self.key, self.update):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, nodes: Tensor) -> Tensor:
-        """``ReLU(L(A N))`` with ``A = softmax(Q(N) K(N)ᵀ)``, unscaled."""
-        affinity = (self.query(nodes) @ self.key(nodes).transpose(1, 2)).softmax(-1)
+        """``ReLU(L(A N))`` with ``A = softmax(Q(N) K(N)ᵀ)``, unscaled but with normalised nodes."""
+        if self.normalize_nodes:
+            nodes = F.layer_norm(nodes, nodes.shape[-1:])
+        products = self.query(nodes) @ self.key(nodes).transpose(1, 2)
+        affinity = (products / nodes.shape[-1] ** 0.5 if self.normalize_nodes else products).softmax(-1)
         updated: Tensor = self.update(affinity @ nodes)
         return updated.relu()
 
@@ -98,14 +107,24 @@ class FGIS(nn.Module):
         dropout: probability, on the fused feature and inside SFGS.
         freeze_sfgs: never train the SFGS branch, as happens in the release, where it shares the frozen flag of the
             ResNet.
+        normalize_nodes: layer-normalise the nodes before each step and divide their products by √dim, as Transformers
+            do. Not in the paper, whose unscaled products of unbounded nodes can run away: with other backbones and
+            learning rates above its own, gradients grew 10⁵-fold (``docs/results.md``).
     """
 
     def __init__(
-        self, early_channels: int, dim: int = 512, steps: int = 2, dropout: float = 0.2, *, freeze_sfgs: bool = False
+        self,
+        early_channels: int,
+        dim: int = 512,
+        steps: int = 2,
+        dropout: float = 0.2,
+        *,
+        freeze_sfgs: bool = False,
+        normalize_nodes: bool = False,
     ) -> None:
         super().__init__()
         self.sfgs = SceneFineGrainedSensing(early_channels, dim, dropout)
-        self.graph = nn.ModuleList(GraphReasoning(dim) for _ in range(steps))
+        self.graph = nn.ModuleList(GraphReasoning(dim, normalize_nodes=normalize_nodes) for _ in range(steps))
         self.head = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
         self.sfgs.requires_grad_(not freeze_sfgs)
