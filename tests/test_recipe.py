@@ -55,7 +55,7 @@ def settings(capsys: pytest.CaptureFixture[str], *configs: str) -> dict[str, Any
     [
         (["rsicd.yaml"], COMMON | RSICD),
         (["rsitmd.yaml"], COMMON | RSITMD),
-        (["rsicd.yaml", "rsicd_release.yaml"], COMMON | RSICD | RELEASE),
+        (["rsicd_release.yaml"], COMMON | RSICD | RELEASE),
     ],
 )
 def test_settings(
