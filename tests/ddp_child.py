@@ -17,7 +17,7 @@ from rsretrieval.losses import LOSSES
 from rsretrieval.models import TowerConfig
 from rsretrieval.module import RetrievalModule
 from rsretrieval.schedule import PAPER_STAGES
-from rsretrieval.types import Batch
+from rsretrieval.types import Batch, text_ids
 
 SHARES = {1: [12], 2: [7, 5], 3: [5, 4, 3]}  # uneven, as a last batch may be
 CASES = {name: ({name: 1.0}, 5) for name in LOSSES} | {
@@ -39,6 +39,7 @@ def batch(part: slice) -> Batch:
         images=torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(1))[part],
         image_ids=ids[part],
         texts=TEXTS[part],
+        text_ids=text_ids(TEXTS[part]),
         owners=ids[part],
         scenes=(ids % 3)[part],
         caption_values=torch.linspace(0.9, 1.0, 12)[part],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rsretrieval.distributed import gather, rank, rows_of_ranks, run_seed
 from rsretrieval.losses import Objective, ObjectiveConfig
-from rsretrieval.metrics import RetrievalRecall, text_ids
+from rsretrieval.metrics import RetrievalRecall
 from rsretrieval.models import DualEncoder, TowerConfig
 from rsretrieval.models.dual_encoder import CLIP_MEAN, CLIP_STD
 from rsretrieval.schedule import PAPER_STAGES, Stage
@@ -66,7 +66,7 @@ class RetrievalModule(LightningModule):
         mean: of the RGB channels.
         std: of the RGB channels.
         freeze_sfgs: the release's option.
-        normalize_nodes: steadies FGIS, see :class:`rsretrieval.models.FGIS`.
+        steady: eases FGIS in, see :class:`rsretrieval.models.FGIS`.
         objective: settings of the losses.
         optimizer: settings of the optimiser.
     """
@@ -84,7 +84,7 @@ class RetrievalModule(LightningModule):
         mean: tuple[float, float, float] = CLIP_MEAN,
         std: tuple[float, float, float] = CLIP_STD,
         freeze_sfgs: bool = False,
-        normalize_nodes: bool = False,
+        steady: bool = False,
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerConfig = OptimizerConfig(),
     ) -> None:
@@ -102,7 +102,7 @@ class RetrievalModule(LightningModule):
             "mean": tuple(mean),
             "std": tuple(std),
             "freeze_sfgs": freeze_sfgs,
-            "normalize_nodes": normalize_nodes,
+            "steady": steady,
         }
         objective, self.optimizer = _config(ObjectiveConfig, objective), _config(OptimizerConfig, optimizer)
         configs = {**towers, "objective": objective, "optimizer": self.optimizer}
@@ -117,7 +117,7 @@ class RetrievalModule(LightningModule):
     def losses(self, batch: Batch, weights: Mapping[str, float], epoch: int) -> dict[str, Tensor]:
         """Losses of the global batch, gathered with gradients, and under ``loss`` their weighted sum."""
         image, text = self.model(batch.images, batch.texts)
-        mine = Pairs(image, text, batch.image_ids, batch.scenes, batch.caption_values)
+        mine = Pairs(image, text, batch.image_ids, batch.text_ids, batch.scenes, batch.caption_values)
         sizes = rows_of_ranks(image)
         first = sum(sizes[: rank()])
         pairs = mine.map(lambda field: gather(field, sizes))
@@ -138,7 +138,7 @@ class RetrievalModule(LightningModule):
 
     def _evaluate(self, batch: Batch) -> None:
         """Embed a batch, each distinct text once."""
-        ids = text_ids(batch.texts)
+        ids = batch.text_ids
         fresh = [j for j, key in enumerate(ids.tolist()) if key not in self._encoded and not self._encoded.add(key)]  # type: ignore[func-returns-value]
         text = (
             self.model.encode_text([batch.texts[j] for j in fresh])
@@ -149,8 +149,8 @@ class RetrievalModule(LightningModule):
             image=self.model.encode_image(batch.images),
             image_ids=batch.image_ids,
             text=text,
-            text_ids=ids[fresh].to(self.device),
-            captions=torch.stack([ids.to(self.device), batch.owners], dim=1),
+            text_ids=ids[fresh],
+            captions=torch.stack([ids, batch.owners], dim=1),
         )
 
     def _report(self, split: str) -> None:

@@ -5,10 +5,18 @@ Imports torch alone, so that every other module may import it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+
+def text_ids(texts: Sequence[str]) -> Tensor:
+    """``(M,)`` int64: equal for equal texts, on every process."""
+    digests = (blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.int64)
 
 
 class Batch(NamedTuple):
@@ -21,6 +29,7 @@ class Batch(NamedTuple):
         images: ``(N, 3, H, W)`` float, RGB in [0, 1]; the model normalises.
         image_ids: ``(N,)`` int64, the image's row number in its split.
         texts: ``M`` cleaned captions.
+        text_ids: ``(M,)`` int64, see :func:`text_ids`; of the whole caption where training deleted words from it.
         owners: ``(M,)`` int64, the image id that each text describes.
         scenes: ``(M,)`` int64, scene class of each text's image.
         caption_values: ``(M,)`` float, value of each caption in the weighted contrastive loss.
@@ -30,6 +39,7 @@ class Batch(NamedTuple):
     images: Tensor
     image_ids: Tensor
     texts: list[str]
+    text_ids: Tensor
     owners: Tensor
     scenes: Tensor
     caption_values: Tensor
@@ -50,6 +60,7 @@ class Pairs(NamedTuple):
         image: ``(B, d)`` L2-normalised image embeddings.
         text: ``(B, d)`` L2-normalised text embeddings.
         image_ids: ``(B,)`` which image each pair belongs to.
+        text_ids: ``(B,)`` equal for equal captions.
         scenes: ``(B,)`` scene class of each pair.
         caption_values: ``(B,)`` value of each caption.
     """
@@ -57,6 +68,7 @@ class Pairs(NamedTuple):
     image: Tensor
     text: Tensor
     image_ids: Tensor
+    text_ids: Tensor
     scenes: Tensor
     caption_values: Tensor
 

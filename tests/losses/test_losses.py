@@ -96,6 +96,17 @@ def test_contrastive_plain_and_weighted(seed: int) -> None:
     agree(weighted, slow_contrastive(image, text, ids, values), image, text)
 
 
+def test_a_shared_caption_is_a_positive_of_each_of_its_images() -> None:
+    image, text, *_ = pairs(0)
+    count = len(image)
+    common = {"image": image, "text": text, "temperature": TAU}
+    shared = contrastive_loss(**common, image_ids=torch.arange(count), text_ids=torch.zeros(count).long())
+    uniform = -sum(s.log_softmax(1).mean() for s in (image @ text.T / TAU, text @ image.T / TAU)) / 2
+    agree(shared, uniform, image, text)
+    apart = contrastive_loss(**common, image_ids=torch.arange(count), text_ids=torch.arange(count))
+    torch.testing.assert_close(apart, contrastive_loss(**common, image_ids=torch.arange(count)))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_affiliation(seed: int) -> None:
     image, text, _, scenes, _ = pairs(seed)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from rsretrieval.metrics import RetrievalRecall, retrieval_recall, text_ids
+from rsretrieval.metrics import RetrievalRecall, retrieval_recall
+from rsretrieval.types import text_ids
 
 TEXTS = ["a pond", "a pier", "a pond", "a road", "two ships", "a pier"]
 OWNERS = torch.tensor([0, 0, 1, 2, 3, 3])

@@ -19,7 +19,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from rsretrieval.data.captions import delete_words
 from rsretrieval.data.rows import BrokenRowError, DataError, Source, decode
 from rsretrieval.data.transforms import Transform
-from rsretrieval.types import Batch
+from rsretrieval.types import Batch, text_ids
 
 Ints = NDArray[np.int64]
 Read = Callable[[str, int], Sequence[object]]
@@ -180,6 +180,7 @@ class RetrievalStream(IterableDataset[Batch]):
             images=torch.stack(images),
             image_ids=torch.tensor(rows),
             texts=[delete_words(text, self.word_deletion) for text in texts] if self.train else texts,
+            text_ids=text_ids(texts),
             owners=torch.tensor([r for r, _ in pick]),
             scenes=torch.tensor([self.table.scenes[r] for r, _ in pick]),
             caption_values=torch.tensor([self.table.values[r][c] for r, c in pick]),

@@ -14,9 +14,9 @@ def same(ids: Tensor) -> Tensor:
     return ids[:, None] == ids[None, :]
 
 
-def soft_membership(ids: Tensor, dtype: Tensor) -> Tensor:
-    """``(B, B)`` rows proportional to ``[same id] + EPSILON`` that sum to 1, in the dtype of the second argument."""
-    weights = same(ids).to(dtype.dtype) + EPSILON
+def soft_membership(members: Tensor, dtype: Tensor) -> Tensor:
+    """``(B, B)`` bool to rows ``∝ member + EPSILON`` that sum to 1, in the dtype of the second argument."""
+    weights = members.to(dtype.dtype) + EPSILON
     return weights / weights.sum(1, keepdim=True)
 
 
@@ -27,6 +27,7 @@ def contrastive_loss(
     image_ids: Tensor,
     temperature: Tensor | float,
     caption_values: Tensor | None = None,
+    text_ids: Tensor | None = None,
 ) -> Tensor:
     """Symmetric cross-entropy between similarities and soft targets; all captions of an image are its positives.
 
@@ -39,6 +40,8 @@ def contrastive_loss(
         image_ids: ``(B,)`` which image each pair belongs to.
         temperature: divisor of the cosines.
         caption_values: ``(B,)``, or None for the plain loss.
+        text_ids: ``(B,)``, equal for equal captions, which are then positives of each other's images too (not in the
+            paper); None to tell them apart.
 
     Returns:
         Scalar: the mean of the two directions.
@@ -51,6 +54,7 @@ def contrastive_loss(
     similarity = image @ text.T / temperature
     if caption_values is not None:
         similarity = similarity * caption_values
-    targets = soft_membership(image_ids, similarity)
+    positives = same(image_ids) if text_ids is None else same(image_ids) | same(text_ids)
+    targets = soft_membership(positives, similarity)
     rows, columns = (-(targets * F.log_softmax(s, dim=1)).sum(1).mean() for s in (similarity, similarity.T))
     return (rows + columns) / 2

@@ -31,6 +31,8 @@ class ObjectiveConfig:
         beta_inter: growth an epoch of the weight of negatives of other scenes.
         beta_intra: growth an epoch of the weight of negatives of the same scene.
         triplet_margin: margin of the triplet losses, in cosine.
+        share_captions: True takes an image that has the same caption for a positive in the contrastive losses; two
+            fifths of RSICD's training captions describe several images, and count against each other otherwise.
         exclude_positives: False looks for hardest negatives among the positives too, as the release does.
         truncate_weights: True keeps the integer part of the scene weights, as the release does.
         global_centres: False forms the affiliation centres on each device, as the release does.
@@ -42,6 +44,7 @@ class ObjectiveConfig:
     beta_inter: float = -0.002
     beta_intra: float = 0.02
     triplet_margin: float = 0.2
+    share_captions: bool = False
     exclude_positives: bool = True
     truncate_weights: bool = False
     global_centres: bool = True
@@ -80,7 +83,11 @@ class Objective(nn.Module):
 
 def _contrastive(objective: Objective, pairs: Pairs, local: slice, epoch: int) -> Tensor:
     return contrastive_loss(
-        image=pairs.image, text=pairs.text, image_ids=pairs.image_ids, temperature=objective.temperature
+        image=pairs.image,
+        text=pairs.text,
+        image_ids=pairs.image_ids,
+        temperature=objective.temperature,
+        text_ids=pairs.text_ids if objective.config.share_captions else None,
     )
 
 
@@ -91,6 +98,7 @@ def _weighted_contrastive(objective: Objective, pairs: Pairs, local: slice, epoc
         image_ids=pairs.image_ids,
         temperature=objective.temperature,
         caption_values=pairs.caption_values,
+        text_ids=pairs.text_ids if objective.config.share_captions else None,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import torch
@@ -12,12 +11,6 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from rsretrieval.metrics.functional import retrieval_recall
-
-
-def text_ids(texts: Sequence[str]) -> Tensor:
-    """``(M,)`` int64: equal for equal texts, on every process."""
-    digests = (blake2b(text.encode(), digest_size=8).digest() for text in texts)
-    return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.int64)
 
 
 def _first(ids: Tensor) -> tuple[Tensor, Tensor]:

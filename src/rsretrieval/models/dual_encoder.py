@@ -31,7 +31,7 @@ class DualEncoder(nn.Module):
         mean: of the RGB channels, for images in [0, 1].
         std: of the RGB channels.
         freeze_sfgs: the release's option, see :class:`rsretrieval.models.fgis.FGIS`.
-        normalize_nodes: steadies FGIS, see there.
+        steady: eases FGIS in, see there.
     """
 
     mean: Tensor
@@ -50,7 +50,7 @@ class DualEncoder(nn.Module):
         mean: Sequence[float] = CLIP_MEAN,
         std: Sequence[float] = CLIP_STD,
         freeze_sfgs: bool = False,
-        normalize_nodes: bool = False,
+        steady: bool = False,
     ) -> None:
         super().__init__()
         self.image_size, self.embed_dim = image_size, embed_dim
@@ -75,7 +75,7 @@ class DualEncoder(nn.Module):
                 graph_steps,
                 dropout,
                 freeze_sfgs=freeze_sfgs,
-                normalize_nodes=normalize_nodes,
+                steady=steady,
             )
             self._frozen += [self.prior] if prior.frozen else []
         for tower in self._frozen:

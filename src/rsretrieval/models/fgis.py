@@ -73,12 +73,12 @@ class GraphReasoning(nn.Module):
 
     Args:
         dim: width of a node.
-        normalize_nodes: see :class:`FGIS`.
+        steady: see :class:`FGIS`.
     """
 
-    def __init__(self, dim: int = 512, *, normalize_nodes: bool = False) -> None:
+    def __init__(self, dim: int = 512, *, steady: bool = False) -> None:
         super().__init__()
-        self.normalize_nodes = normalize_nodes
+        self.steady = steady
         self.query, self.key, self.update = (nn.Linear(dim, dim) for _ in range(3))
         for layer in (self.query, self.key, self.update):
             nn.init.xavier_uniform_(layer.weight)
@@ -86,10 +86,10 @@ class GraphReasoning(nn.Module):
 
     def forward(self, nodes: Tensor) -> Tensor:
         """``ReLU(L(A N))`` with ``A = softmax(Q(N) K(N)ᵀ)``, unscaled but with normalised nodes."""
-        if self.normalize_nodes:
+        if self.steady:
             nodes = F.layer_norm(nodes, nodes.shape[-1:])
         products = self.query(nodes) @ self.key(nodes).transpose(1, 2)
-        affinity = (products / nodes.shape[-1] ** 0.5 if self.normalize_nodes else products).softmax(-1)
+        affinity = (products / nodes.shape[-1] ** 0.5 if self.steady else products).softmax(-1)
         updated: Tensor = self.update(affinity @ nodes)
         return updated.relu()
 
@@ -107,9 +107,10 @@ class FGIS(nn.Module):
         dropout: probability, on the fused feature and inside SFGS.
         freeze_sfgs: never train the SFGS branch, as happens in the release, where it shares the frozen flag of the
             ResNet.
-        normalize_nodes: layer-normalise the nodes before each step and divide their products by √dim, as Transformers
-            do. Not in the paper, whose unscaled products of unbounded nodes can run away: with other backbones and
-            learning rates above its own, gradients grew 10⁵-fold (``docs/results.md``).
+        steady: layer-normalise the nodes before each step and divide their products by √dim, as Transformers do, and
+            start with a head of zeros, so that training begins from the image tower's own vector. Not in the paper,
+            whose unscaled products of unbounded nodes can run away: with other backbones and learning rates above its
+            own, gradients grew 10⁵-fold (``docs/results.md``).
     """
 
     def __init__(
@@ -120,12 +121,15 @@ class FGIS(nn.Module):
         dropout: float = 0.2,
         *,
         freeze_sfgs: bool = False,
-        normalize_nodes: bool = False,
+        steady: bool = False,
     ) -> None:
         super().__init__()
         self.sfgs = SceneFineGrainedSensing(early_channels, dim, dropout)
-        self.graph = nn.ModuleList(GraphReasoning(dim, normalize_nodes=normalize_nodes) for _ in range(steps))
+        self.graph = nn.ModuleList(GraphReasoning(dim, steady=steady) for _ in range(steps))
         self.head = nn.Linear(dim, dim)
+        if steady:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
         self.dropout = nn.Dropout(dropout)
         self.sfgs.requires_grad_(not freeze_sfgs)
 
