@@ -17,6 +17,7 @@ from rsretrieval.data.scenes import scene_names
 from rsretrieval.data.sources import Holdout, build_source
 from rsretrieval.data.stream import RetrievalStream, Table, training_pairs
 from rsretrieval.data.transforms import AUGMENTATIONS, evaluation, training
+from rsretrieval.types import text_ids
 
 
 class Blocks(Source):
@@ -61,6 +62,15 @@ def test_every_caption_exactly_once(sizes: list[int], world: int, workers: int) 
     assert set(seen.values()) == {1}
     assert len(every) - len(seen) < 4 * world
     assert set(seen) <= every
+
+
+def test_text_ids_are_those_of_the_whole_captions() -> None:
+    captions = {text: int(text_ids([text])[0]) for row in table([1] * 23).captions for text in row}
+    batches = list(stream([1] * 23, 4, train=True, word_deletion=0.9))
+    assert not {text for batch in batches for text in batch.texts} & set(captions)  # every one lost a word
+    seen = [number for batch in batches for number in batch.text_ids.tolist()]
+    assert len(set(seen)) == len(seen)
+    assert set(seen) <= set(captions.values())
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

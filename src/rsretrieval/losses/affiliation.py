@@ -30,7 +30,7 @@ def affiliation_loss(*, image: Tensor, text: Tensor, scenes: Tensor, temperature
         >>> affiliation_loss(image=eye, text=eye, scenes=torch.tensor([3, 3]), temperature=0.07)
         tensor(0.6931)
     """
-    membership = soft_membership(same(scenes), image)
+    membership = soft_membership(same(scenes), image.dtype)
     image_to_centre = image @ (membership @ text).T / temperature
     centre_to_text = (membership @ image) @ text.T / temperature
     rows, columns = (F.log_softmax(s, dim=1).diagonal().mean() for s in (image_to_centre, centre_to_text))

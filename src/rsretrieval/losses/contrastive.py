@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
@@ -14,9 +15,9 @@ def same(ids: Tensor) -> Tensor:
     return ids[:, None] == ids[None, :]
 
 
-def soft_membership(members: Tensor, dtype: Tensor) -> Tensor:
-    """``(B, B)`` bool to rows ``∝ member + EPSILON`` that sum to 1, in the dtype of the second argument."""
-    weights = members.to(dtype.dtype) + EPSILON
+def soft_membership(members: Tensor, dtype: torch.dtype) -> Tensor:
+    """``(B, B)`` bool to rows ``∝ member + EPSILON`` that sum to 1."""
+    weights = members.to(dtype) + EPSILON
     return weights / weights.sum(1, keepdim=True)
 
 
@@ -55,6 +56,6 @@ def contrastive_loss(
     if caption_values is not None:
         similarity = similarity * caption_values
     positives = same(image_ids) if text_ids is None else same(image_ids) | same(text_ids)
-    targets = soft_membership(positives, similarity)
+    targets = soft_membership(positives, similarity.dtype)
     rows, columns = (-(targets * F.log_softmax(s, dim=1)).sum(1).mean() for s in (similarity, similarity.T))
     return (rows + columns) / 2

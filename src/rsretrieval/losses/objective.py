@@ -81,25 +81,23 @@ class Objective(nn.Module):
         return {**values, "loss": total}
 
 
-def _contrastive(objective: Objective, pairs: Pairs, local: slice, epoch: int) -> Tensor:
+def _contrastive_of(objective: Objective, pairs: Pairs, caption_values: Tensor | None) -> Tensor:
     return contrastive_loss(
         image=pairs.image,
         text=pairs.text,
         image_ids=pairs.image_ids,
         temperature=objective.temperature,
+        caption_values=caption_values,
         text_ids=pairs.text_ids if objective.config.share_captions else None,
     )
+
+
+def _contrastive(objective: Objective, pairs: Pairs, local: slice, epoch: int) -> Tensor:
+    return _contrastive_of(objective, pairs, None)
 
 
 def _weighted_contrastive(objective: Objective, pairs: Pairs, local: slice, epoch: int) -> Tensor:
-    return contrastive_loss(
-        image=pairs.image,
-        text=pairs.text,
-        image_ids=pairs.image_ids,
-        temperature=objective.temperature,
-        caption_values=pairs.caption_values,
-        text_ids=pairs.text_ids if objective.config.share_captions else None,
-    )
+    return _contrastive_of(objective, pairs, pairs.caption_values)
 
 
 def _affiliation(objective: Objective, pairs: Pairs, local: slice, epoch: int) -> Tensor:

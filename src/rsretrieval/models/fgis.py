@@ -85,7 +85,7 @@ class GraphReasoning(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, nodes: Tensor) -> Tensor:
-        """``ReLU(L(A N))`` with ``A = softmax(Q(N) K(N)ᵀ)``, unscaled but with normalised nodes."""
+        """``ReLU(L(A N))`` with ``A = softmax(Q(N) K(N)ᵀ)``; nodes normalised and products scaled where ``steady``."""
         if self.steady:
             nodes = F.layer_norm(nodes, nodes.shape[-1:])
         products = self.query(nodes) @ self.key(nodes).transpose(1, 2)
