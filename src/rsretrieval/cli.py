@@ -1,19 +1,25 @@
-"""``rsretrieval fit | validate | test | predict``: LightningCLI over the module, the data module and the stages."""
+"""``rsretrieval fit | validate | test | predict``: LightningCLI over the module, the data module and the stages.
+
+``rsretrieval data list | prepare``: the catalogue and local copies.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from rsretrieval.callbacks import ValueGuidedLearning
 from rsretrieval.data.datamodule import RetrievalDataModule
+from rsretrieval.data.prepare import prepare, show
 from rsretrieval.module import RetrievalModule
 from rsretrieval.report import EmbeddingWriter, RetrievalReport
 
@@ -107,6 +113,21 @@ def find_checkpoint(folder: Path, which: str) -> Path:
     return files[-1]
 
 
+def _data(args: list[str]) -> None:
+    parser = jsonargparse.ArgumentParser(prog="rsretrieval data", description="Data sets: what is known, local copies.")
+    commands = parser.add_subcommands(dest="command")
+    commands.add_subcommand("list", jsonargparse.ArgumentParser(), help="the data sets that are known by name")
+    arguments = jsonargparse.ArgumentParser(description=prepare.__doc__)
+    arguments.add_argument("name", type=str, help="a data set of the list, a hub id OWNER/NAME, or a source")
+    arguments.add_function_arguments(prepare, as_group=False, as_positional=False, skip={"name"})
+    commands.add_subcommand("prepare", arguments, help="write a data set as local parquet files")
+    given: Any = parser.instantiate_classes(parser.parse_args(args))
+    if given.command == "list":
+        show()
+    else:
+        prepare(**vars(given.prepare))
+
+
 def main(args: ArgsType = None) -> None:
     """Run the command line."""
     # True of every run here, and of no use to who reads the log.
@@ -120,6 +141,10 @@ def main(args: ArgsType = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    given = sys.argv[1:] if args is None else args
+    if isinstance(given, list) and given[:1] == ["data"]:
+        _data(given[1:])
+        return
     RetrievalCLI(
         RetrievalModule,
         RetrievalDataModule,

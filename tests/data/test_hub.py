@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from local_hub import Fault, local_hub, write_dataset
+
+from rsretrieval.data.catalog import DATASETS
 
 EPOCH = """
 import sys, json
@@ -28,9 +31,54 @@ print(json.dumps({
 """
 
 
-def child(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", EPOCH, *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+MATRIX = """
+import itertools, json, sys
+from types import SimpleNamespace
+from rsretrieval.data.datamodule import RetrievalDataModule
+data = RetrievalDataModule("hub", "acme/ponds", image_size=8, batch_size=2, eval_batch_size=2, augmentation="none",
+                           word_deletion=0)
+for world, data.num_workers, data.shuffle in itertools.product((1, 2, 3), (0, 1, 3), (True, False)):
+    epochs = []
+    for epoch in (0, 1):
+        ranks = [SimpleNamespace(global_rank=rank, world_size=world, current_epoch=epoch) for rank in range(world)]
+        seen = []
+        for data.trainer in ranks:
+            batches = list(data.train_dataloader())
+            assert len(batches) == len(data.train_dataloader())
+            seen.append([t for b in batches for t in b.texts])
+        epochs.append(seen)
+    valid = []
+    for data.trainer in ranks:
+        valid += [i for b in data.val_dataloader() for i in b.image_ids.tolist()]
+    print(json.dumps({"world": world, "shuffle": data.shuffle, "epochs": epochs, "valid": valid}))
+"""
+
+
+def child(env: dict[str, str], *arguments: str, program: str = EPOCH) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_exactly_once_for_any_ranks_and_workers(tmp_path: Path, shards: int) -> None:
+    write_dataset(tmp_path / "hub" / "acme" / "ponds", {"train": shards, "valid": 1})
+    with local_hub(tmp_path / "hub", tmp_path) as env:
+        done = child(env, program=MATRIX)
+    assert done.returncode == 0, done.stderr[-2000:]
+    every = [f"train {n} caption {k}" for n in range(6 * shards) for k in range(1 + n % 3)]
+    cases = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(cases) == 3 * 3 * 2
+    for case in cases:
+        world = case["world"]
+        for ranks in case["epochs"]:
+            texts = [text for rank in ranks for text in rank]
+            assert {len(rank) for rank in ranks} == {len(every) // (2 * world) * 2}  # equal, the last batch dropped
+            assert len(set(texts)) == len(texts)
+            assert set(texts) <= set(every)
+        first, second = case["epochs"]
+        assert (first != second) == case["shuffle"]
+        assert case["shuffle"] or set(texts) == set(every[: len(texts)])
+        assert sorted(case["valid"]) == list(range(6))
 
 
 @pytest.mark.parametrize(("card", "workers"), [(True, "0"), (False, "2")])
@@ -60,6 +108,29 @@ def test_passing_faults_cost_no_row(tmp_path: Path, kind: str) -> None:
     assert seen["valid"] == list(range(6))
 
 
+def test_a_stall_ends_by_the_clients_time_limit(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "hub" / "acme" / "ponds", {"train": 2, "valid": 1})
+    with local_hub(tmp_path / "hub", tmp_path, Fault("stall", after=3, seconds=60)) as env:
+        start = time.monotonic()
+        done = child({**env, "HF_HUB_DOWNLOAD_TIMEOUT": "2"}, "acme/ponds", "0", "0")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert time.monotonic() - start < 50
+    assert len(json.loads(done.stdout.splitlines()[-1])["train"]) == 24
+
+
+def test_prepared_once_and_read_without_the_hub(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "hub" / "acme" / "ponds", {"train": 2, "valid": 1})
+    with local_hub(tmp_path / "hub", tmp_path, Fault("503", after=4)) as env:
+        command = [sys.executable, "-m", "rsretrieval", "data", "prepare", "acme/ponds", "--to", str(tmp_path / "to")]
+        subprocess.run(command, env=env, check=True, capture_output=True, timeout=120)
+    env["HF_HUB_OFFLINE"] = "1"
+    done = child(env, str(tmp_path / "to"), "0", "0", program=EPOCH.replace('"hub"', '"parquet"'))
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert sorted(seen["train"]) == sorted(f"train {n} caption {k}" for n in range(12) for k in range(1 + n % 3))
+    assert all(seen["pixels"])
+
+
 def test_hub_gone_for_good(tmp_path: Path) -> None:
     write_dataset(tmp_path / "hub" / "acme" / "ponds", {"train": 3, "valid": 1})
     with local_hub(tmp_path / "hub", tmp_path, Fault("503", times=10**6, after=6)) as env:
@@ -77,6 +148,36 @@ def test_truncated_file(tmp_path: Path) -> None:
         error = child(env, "acme/ponds", "0", "0").stderr
     assert "DataError" in error
     assert "a file there is broken" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "ending", "holdout"),
+    [("rsitmd", "images", "tif", "0.2"), ("sydney", "imgs", "tif", "0"), ("ucm", "imgs", "tif", "0")],
+)
+def test_archives_of_the_catalogue(tmp_path: Path, name: str, folder: str, ending: str, holdout: str) -> None:
+    """In the layout of their authors: one JSON, the images numbered (UCM, Sydney) or named by their class (RSITMD)."""
+    place = Path(DATASETS[name].hub or "acme/archives/ucm.zip")
+    repository = tmp_path / "hub" / place.parent
+    repository.mkdir(parents=True)
+    names = [f"pond_{n}.{ending}" if name == "rsitmd" else f"{n}.{ending}" for n in range(20)]
+    split = ["train" if holdout != "0" or n < 16 else "val" for n in range(20)]
+    rows = [
+        {"filename": names[n], "imgid": n, "split": split[n], "sentences": [{"raw": f"train {n} .", "tokens": []}]}
+        for n in range(20)
+    ]
+    with zipfile.ZipFile(repository / place.name, "w") as archive:
+        archive.writestr(f"{name}/dataset.json", json.dumps({"images": rows, "dataset": name}))
+        for n, file in enumerate(names):
+            with archive.open(f"{name}/{folder}/{file}", "w") as content:
+                Image.new("RGB", (8, 8), (n,) * 3).save(content, "TIFF")
+    program = EPOCH if DATASETS[name].hub is None else EPOCH.replace('"hub", sys.argv[1]', "sys.argv[1]")
+    with local_hub(tmp_path / "hub", tmp_path, Fault("cut", times=1)) as env:
+        done = child(env, place.as_posix() if DATASETS[name].hub is None else name, "0", holdout, program=program)
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert len(set(seen["train"])) == 16
+    assert len(seen["valid"]) == 4
+    assert all(seen["pixels"])
 
 
 def test_archive_is_fetched_and_split(tmp_path: Path) -> None:

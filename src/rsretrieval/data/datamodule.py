@@ -87,7 +87,7 @@ class RetrievalDataModule(LightningDataModule):
     """Images and captions of one source.
 
     Args:
-        source: a key of ``rsretrieval.data.sources.SOURCES``.
+        source: a key of ``rsretrieval.data.sources.SOURCES``, or a data set of ``rsretrieval.data.catalog.DATASETS``.
         path: of the source's files.
         columns: names of a table's columns.
         image_size: side of the square images, in pixels.
@@ -101,10 +101,12 @@ class RetrievalDataModule(LightningDataModule):
         word_deletion: probability of each word of a training caption.
         max_words: longest caption, in words.
         captions_per_image: captions of an image that an epoch uses, taking turns; null for all (the paper).
+        shuffle: False trains in the source's order, to look for faults.
         holdout: share of the training images to validate on, for data sets without a validation split; 0 for none.
             The same images for every seed.
         scene_file: JSON of file name to scene class.
-        caption_values: value of each training caption in the weighted loss, from all of them, cleaned.
+        caption_values: value of each training caption in the weighted loss, from all of them, cleaned; null for a
+            table's own column, and without one for :func:`rsretrieval.data.captions.length_values`, the paper's.
         max_broken: share of a split's rows that may be left out because they are broken.
         predict_split: the split that ``predict`` embeds.
         seed: of order and augmentation; null for the run's (``--seed_everything``).
@@ -124,9 +126,10 @@ class RetrievalDataModule(LightningDataModule):
         word_deletion: float = 0.06,
         max_words: int = 30,
         captions_per_image: int | None = None,
+        shuffle: bool = True,
         holdout: float = 0.0,
         scene_file: str | None = None,
-        caption_values: Callable[[Sequence[str]], Sequence[float]] = length_values,
+        caption_values: Callable[[Sequence[str]], Sequence[float]] | None = None,
         max_broken: float = 0.01,
         predict_split: str = "valid",
         seed: int | None = None,
@@ -137,6 +140,7 @@ class RetrievalDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augmentation, self.word_deletion, self.max_words = augmentation, word_deletion, max_words
         self.captions_per_image, self.scene_file, self.caption_values = captions_per_image, scene_file, caption_values
+        self.shuffle = shuffle
         self.max_broken, self.predict_split, self.holdout = max_broken, predict_split, holdout
         self.seed = run_seed() if seed is None else seed
         self.source: Source | None = None
@@ -152,22 +156,29 @@ class RetrievalDataModule(LightningDataModule):
             source = build_source(self.source_name, self.path, self.columns)
             self.source = Holdout(source, self.holdout, seed=0) if self.holdout else source
         records = self.source.records(split)
-        captions = [
-            [text for c in record.captions if isinstance(c, str) and (text := clean(c, self.max_words))]
-            for record in records
-        ]
+        cleaned = [[clean(c, self.max_words) if isinstance(c, str) else "" for c in r.captions] for r in records]
+        captions = [[text for text in texts if text] for texts in cleaned]
         empty = [record.filename for record, texts in zip(records, captions, strict=True) if not texts]
         check_broken(empty, len(records), split, self.max_broken)
-        flat = iter(self.caption_values([text for texts in captions for text in texts]))
         by_file = json.loads(Path(self.scene_file).expanduser().read_text()) if self.scene_file else None
         names = scene_names(records, by_file)
         classes = {name: number for number, name in enumerate(sorted(set(names)))}
+        given = [record.values for record in records]
+        if self.caption_values is None and None not in given:
+            values = [
+                [v for v, text in zip(vs or (), texts, strict=True) if text]
+                for vs, texts in zip(given, cleaned, strict=True)
+            ]
+        else:
+            flat = iter((self.caption_values or length_values)([text for texts in captions for text in texts]))
+            values = [[next(flat) for _ in texts] for texts in captions]
         return Table(
             names=[record.filename for record in records],
             captions=captions,
-            values=[[next(flat) for _ in texts] for texts in captions],
+            values=values,
             scenes=[classes[name] for name in names],
             blocks=self.source.blocks(split),
+            scene_names=list(classes),
             broken=empty,
         )
 
@@ -186,6 +197,7 @@ class RetrievalDataModule(LightningDataModule):
             seed=self.seed,
             word_deletion=self.word_deletion,
             captions_per_image=self.captions_per_image,
+            shuffle=self.shuffle,
         )
 
     def _loader(self, split: str, *, train: bool = False) -> EpochLoader:

@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import datasets
 from huggingface_hub import HfApi, hf_hub_download
 
-from rsretrieval.data.rows import SPLITS, Columns, DataError, Record, Source, check_columns
+from rsretrieval.data.rows import SPLITS, Columns, DataError, MissingSplitError, Record, Source, check_columns, record
 
 
 def cache_folder() -> Path:
@@ -59,23 +60,24 @@ class HubSource(Source):
             splits = datasets.load_dataset(self.repository, revision=self.revision, streaming=True)
             name = next((alias for alias in SPLITS[split] if alias in splits), None)
             if name is None:
-                raise DataError(f"the hub's '{self.repository}' has no split '{split}'; it has {sorted(splits)}")
+                raise MissingSplitError(
+                    f"the hub's '{self.repository}' has no split '{split}'; it has {sorted(splits)}"
+                )
             table = splits[name]
             check_columns(table.column_names, self.columns, f"the hub's '{self.repository}'")
             return table.reshard()
 
     def _counted(self, split: str) -> tuple[list[Record], list[int]]:
         """Records and rows of each block, from the cache on disk or by one pass over the text columns."""
-        c = self.columns
-        wanted = [x for x in (c.filename, c.captions, c.scene) if x]
-        key = hashlib.sha256(json.dumps([self.repository, self.revision, split, wanted]).encode()).hexdigest()[:32]
-        file = cache_folder() / "index" / f"{key}.json"
+        key = hashlib.sha256(json.dumps([self.repository, self.revision, split, asdict(self.columns)]).encode())
+        file = cache_folder() / "index" / f"{key.hexdigest()[:32]}.json"
         if not file.is_file():
-            shards = self._shards(split).select_columns(wanted)
-            count = shards.num_shards
+            shards = self._shards(split)
+            names = self.columns.text(shards.column_names)
+            shards, count = shards.select_columns(list(names.values())), shards.num_shards
             with self._streaming(split):
                 blocks = [
-                    [(r[c.filename], r[c.captions], r[c.scene] if c.scene else None) for r in shards.shard(count, i)]
+                    [{field: row[column] for field, column in names.items()} for row in shards.shard(count, i)]
                     for i in range(count)
                 ]
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -83,8 +85,7 @@ class HubSource(Source):
                 json.dump(blocks, partial)
             Path(partial.name).replace(file)  # whole or not at all
         blocks = json.loads(file.read_text())
-        records = [Record(name, tuple(captions or ()), scene) for block in blocks for name, captions, scene in block]
-        return records, [len(block) for block in blocks]
+        return [record(row) for block in blocks for row in block], [len(block) for block in blocks]
 
     def records(self, split: str) -> list[Record]:
         """See :class:`Source`."""

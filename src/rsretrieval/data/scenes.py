@@ -1,4 +1,4 @@
-"""Scene labels: from a column, a JSON file, the file name's prefix, a vote over the captions' words; else its own."""
+"""Scene labels: from a JSON file, a column, the file name's prefix, a vote over the captions' words; else its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def scene_names(records: Sequence[Record], by_file: Mapping[str, str] | None = N
         path = PurePath(record.filename)
         prefix = _PREFIX.match(path.stem)
         named = by_file.get(record.filename, by_file.get(path.name))
-        return record.scene or named or (prefix[1].lower() if prefix else None)
+        return named or record.scene or (prefix[1].lower() if prefix else None)
 
     labels = [known(record) for record in records]
     words: dict[str, Counter[str]] = defaultdict(Counter)

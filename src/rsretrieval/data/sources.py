@@ -6,6 +6,7 @@ A new source is one class and one line in :data:`SOURCES`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +15,19 @@ from typing import Any
 import datasets
 import numpy as np
 
+from rsretrieval.data.catalog import DATASETS
 from rsretrieval.data.hub import HubSource, fetch_archive
-from rsretrieval.data.rows import SPLITS, BrokenRowError, Columns, DataError, Record, Source, check_columns
+from rsretrieval.data.rows import (
+    SPLITS,
+    BrokenRowError,
+    Columns,
+    DataError,
+    MissingSplitError,
+    Record,
+    Source,
+    check_columns,
+    record,
+)
 from rsretrieval.data.synthetic import render, sample_scene
 
 
@@ -37,8 +49,14 @@ class ParquetSource(Source):
         files = sorted(str(f) for alias in SPLITS[split] for f in self.folder.glob(f"{alias}-*.parquet"))
         if not files:
             there = sorted({f.name.rsplit("-of-")[0].partition("-")[0] for f in self.folder.glob("*.parquet")})
-            raise DataError(
+            raise MissingSplitError(
                 f"'{self.folder}' has no split '{split}': it needs files {split}-*.parquet and has the splits {there}"
+            )
+        total = {int(found[1]) for file in files if (found := re.search(r"-of-(\d+)\.parquet$", file))}
+        if total and total != {len(files)}:
+            raise DataError(
+                f"'{self.folder}' holds {len(files)} files of split '{split}', and their names say {sorted(total)}: "
+                "write or fetch the missing ones, or remove those of another copy"
             )
         table = datasets.Dataset.from_parquet(files)
         check_columns(table.column_names, self.columns, f"'{files[0]}'")
@@ -46,9 +64,10 @@ class ParquetSource(Source):
 
     def records(self, split: str) -> list[Record]:
         """See :class:`Source`."""
-        c = self.columns
-        text = self._table(split).select_columns([x for x in (c.filename, c.captions, c.scene) if x])
-        return [Record(r[c.filename], tuple(r[c.captions] or ()), r[c.scene] if c.scene else None) for r in text]
+        table = self._table(split)
+        names = self.columns.text(table.column_names)
+        rows = table.select_columns(list(names.values()))
+        return [record({field: row[column] for field, column in names.items()}) for row in rows]
 
     def blocks(self, split: str) -> list[int]:
         """Each row alone: the table is memory-mapped."""
@@ -60,7 +79,10 @@ class ParquetSource(Source):
 
 
 class FolderSource(Source):
-    """Images and a Karpathy-style JSON: ``images[].filename, sentences[].raw, split``.
+    """Images and their authors' JSON, in one of two layouts.
+
+    RSICD, RSITMD, UCM-Captions and Sydney-Captions: ``images[].filename, sentences[].raw, split``. NWPU-Captions:
+    scene class to a list of ``filename, split, raw, raw_1, raw_2, …``.
 
     Args:
         path: a folder with, at any depth, one such JSON file and the images.
@@ -70,27 +92,26 @@ class FolderSource(Source):
     def __init__(self, path: str, columns: Columns) -> None:
         folder = Path(path).expanduser()
         files = sorted(folder.rglob("*.json")) if folder.is_dir() else []
-        tables = {file: data for file in files if isinstance(data := json.loads(file.read_text()), dict)}
-        tables = {file: data for file, data in tables.items() if "images" in data}
+        tables = {file: rows for file in files if (rows := _rows(json.loads(file.read_text(encoding="utf-8"))))}
         if len(tables) != 1:
             raise DataError(
-                f"'{path}' holds {len(tables)} JSON files with a list 'images'; one is needed, with "
+                f"'{path}' holds {len(tables)} JSON files with captions of images; one is needed, with "
                 "images[].filename, images[].sentences[].raw and images[].split, beside the images"
             )
-        self.json, data = next(iter(tables.items()))
-        self.rows: list[dict[str, Any]] = data["images"]
+        self.json, self.rows = next(iter(tables.items()))
         self.paths = {file.name: file for file in folder.rglob("*") if file.is_file()}
 
     def _split(self, split: str) -> list[dict[str, Any]]:
         rows = [row for row in self.rows if row["split"] in SPLITS[split]]
         if not rows:
             there = sorted({row["split"] for row in self.rows})
-            raise DataError(f"'{self.json}' has no split '{split}' (names {SPLITS[split]}); it has {there}")
+            raise MissingSplitError(f"'{self.json}' has no split '{split}' (names {SPLITS[split]}); it has {there}")
         return rows
 
     def records(self, split: str) -> list[Record]:
         """See :class:`Source`."""
-        return [Record(row["filename"], tuple(s["raw"] for s in row["sentences"])) for row in self._split(split)]
+        rows = self._split(split)
+        return [Record(row["filename"], tuple(s["raw"] for s in row["sentences"]), row.get("scene")) for row in rows]
 
     def read(self, split: str, block: int) -> Sequence[object]:
         """See :class:`Source`."""
@@ -99,6 +120,21 @@ class FolderSource(Source):
         if path is None:
             raise BrokenRowError(f"the image '{name}' of '{self.json}' is not below its folder: put it there")
         return [path]
+
+
+def _rows(table: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - any JSON
+    """``images`` of a Karpathy-style JSON, or NWPU's rows brought into its form; nothing for another JSON."""
+    if not isinstance(table, dict):
+        return []
+    if "images" in table:
+        return list(table["images"])
+    return [
+        {**row, "scene": scene, "sentences": [{"raw": row[key]} for key in row if re.fullmatch(r"raw(_\d+)?", key)]}
+        for scene, rows in table.items()
+        if isinstance(rows, list)
+        for row in rows
+        if isinstance(row, dict) and {"filename", "split", "raw"} <= row.keys()
+    ]
 
 
 class SyntheticSource(Source):
@@ -176,11 +212,16 @@ SOURCES: dict[str, Callable[[str, Columns], Source]] = {
 
 
 def build_source(name: str, path: str, columns: Columns) -> Source:
-    """The source of that name.
+    """The source of that name, or that of a data set of the catalogue: its folder at ``path``, or else its hub id.
 
     Raises:
         DataError: naming the sources there are.
     """
+    if name in DATASETS:
+        name, path = ("folder", path) if path else ("hub", DATASETS[name].hub_path())
     if name not in SOURCES:
-        raise DataError(f"there is no data source '{name}'; possible are {sorted(SOURCES)}: set --data.source")
+        raise DataError(
+            f"there is no data source '{name}'; possible are {sorted(SOURCES)} and the data sets {sorted(DATASETS)}: "
+            "set --data.source"
+        )
     return SOURCES[name](path, columns)

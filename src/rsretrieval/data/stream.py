@@ -33,8 +33,9 @@ class Table:
         names: file name of each row.
         captions: cleaned captions of each row.
         values: value of each caption.
-        scenes: scene class of each row.
+        scenes: scene class of each row, an index into ``scene_names``.
         blocks: rows of each block of the source.
+        scene_names: every scene class.
         broken: names of rows without a caption; they are left out.
     """
 
@@ -43,10 +44,13 @@ class Table:
     values: list[list[float]]
     scenes: list[int]
     blocks: list[int]
+    scene_names: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
 
-def training_pairs(table: Table, epoch: int, seed: int, per_image: int | None, window: int) -> Ints:
+def training_pairs(
+    table: Table, epoch: int, seed: int, per_image: int | None, window: int, *, shuffle: bool = True
+) -> Ints:
     """``(P, 2)`` row and caption of every sample of an epoch, in its order.
 
     Args:
@@ -55,6 +59,7 @@ def training_pairs(table: Table, epoch: int, seed: int, per_image: int | None, w
         seed: of the order.
         per_image: captions of each image this epoch, taking turns over the epochs; None for all.
         window: rows that are shuffled together where blocks hold several rows.
+        shuffle: False keeps the source's order.
     """
     counts = np.array([len(captions) for captions in table.captions])
     rng = np.random.default_rng([seed, epoch])
@@ -67,7 +72,9 @@ def training_pairs(table: Table, epoch: int, seed: int, per_image: int | None, w
         turn = np.concatenate([np.arange(min(per_image, count)) for count in counts])
         captions = (start[rows] + epoch * per_image + turn) % counts[rows]
     blocks = np.array(table.blocks)
-    if (blocks == 1).all():
+    if not shuffle:
+        order = np.arange(len(rows))
+    elif (blocks == 1).all():
         order = rng.permutation(len(rows))
     else:
         shuffled = rng.permutation(len(blocks))
@@ -87,11 +94,12 @@ class RetrievalStream(IterableDataset[Batch]):
         transform: of an image.
         batch_size: of this rank.
         shard: this rank and the number of ranks.
-        train: pairs in random order, equal numbers of full batches; otherwise every row once with all its captions.
+        train: pairs in epoch's order, equal numbers of full batches; otherwise every row once with all its captions.
         seed: of order and augmentation.
         word_deletion: probability of each word in training.
         captions_per_image: see :func:`training_pairs`.
         window: see :func:`training_pairs`.
+        shuffle: see :func:`training_pairs`.
     """
 
     def __init__(
@@ -108,10 +116,12 @@ class RetrievalStream(IterableDataset[Batch]):
         word_deletion: float = 0.0,
         captions_per_image: int | None = None,
         window: int = 1024,
+        shuffle: bool = True,
     ) -> None:
         self.source, self.split, self.table, self.transform = source, split, table, transform
         self.batch_size, self.shard, self.train, self.seed = batch_size, shard, train, seed
         self.word_deletion, self.captions_per_image, self.window = word_deletion, captions_per_image, window
+        self.shuffle = shuffle
         self.epoch, self.skip = 0, 0
         self._ends = np.cumsum(table.blocks)
         # Enough blocks for two windows, where the batches of a worker pass from one to the next.
@@ -129,7 +139,9 @@ class RetrievalStream(IterableDataset[Batch]):
         """Row and caption (training) or row alone (evaluation) of each batch of this rank."""
         rank, world = self.shard
         if self.train:
-            pairs = training_pairs(self.table, epoch, self.seed, self.captions_per_image, self.window)
+            pairs = training_pairs(
+                self.table, epoch, self.seed, self.captions_per_image, self.window, shuffle=self.shuffle
+            )
             count = len(pairs) // (self.batch_size * world)
             mine = pairs[: count * self.batch_size * world].reshape(world, count, self.batch_size, 2)[rank]
             return list(mine)
@@ -156,10 +168,18 @@ class RetrievalStream(IterableDataset[Batch]):
                 yield batch._replace(skipped=batch.skipped + self.table.broken) if number == 0 else batch
 
     def image(self, row: int, read: Read | None = None) -> Image.Image:
-        """The image of a row, as it is."""
+        """The image of a row, as it is.
+
+        Raises:
+            BrokenRowError: if it cannot be decoded.
+        """
+        return decode(self.encoded(row, read), self.table.names[row])
+
+    def encoded(self, row: int, read: Read | None = None) -> object:
+        """What the source gives for the image of a row, in one of the forms that ``decode`` takes."""
         block = int(np.searchsorted(self._ends, row, side="right"))
         images = (read or self.source.read)(self.split, block)
-        return decode(images[row - int(self._ends[block]) + self.table.blocks[block]], self.table.names[row])
+        return images[row - int(self._ends[block]) + self.table.blocks[block]]
 
     def _batch(self, plan: Ints, read: Read) -> Batch | None:
         """The planned rows that can be read, in evaluation with all their captions; None if there are none."""

@@ -1,0 +1,144 @@
+"""Local copies of a data set, and the catalogue."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import pytest
+from PIL import Image
+
+from rsretrieval import cli
+from rsretrieval.data.catalog import DATASETS
+from rsretrieval.data.datamodule import RetrievalDataModule
+from rsretrieval.data.prepare import prepare
+from rsretrieval.data.rows import DataError, MissingSplitError
+
+
+def parquet(folder: Path | str, **options: object) -> RetrievalDataModule:
+    return RetrievalDataModule("parquet", str(folder), image_size=16, num_workers=0, **options)
+
+
+def test_a_copy_gives_the_same_rows_byte_by_byte(tiny_data: str, tmp_path: Path) -> None:
+    (tmp_path / "scenes.json").write_text(json.dumps({f"pond_{n}.png": f"scene {n % 2}" for n in range(8)}))
+    cli.main([
+        "data", "prepare", "parquet", "--path", tiny_data, "--to", str(tmp_path / "to"), "--shard_rows", "3",
+        "--scene_file", str(tmp_path / "scenes.json"),
+    ])  # fmt: skip
+    assert len(list((tmp_path / "to").glob("*.parquet"))) == 3 + 2 + 1
+    given, copy = parquet(tiny_data, scene_file=str(tmp_path / "scenes.json")), parquet(tmp_path / "to")
+    for split in ("train", "valid", "test"):
+        a, b = given.table(split), copy.table(split)
+        assert (a.names, a.captions, a.scenes, a.scene_names) == (b.names, b.captions, b.scenes, b.scene_names)
+        assert [v for row in b.values for v in row] == pytest.approx([v for row in a.values for v in row])
+        for row in range(len(a.names)):
+            assert given.stream(split).encoded(row)["bytes"] == copy.stream(split).encoded(row)["bytes"]
+
+
+def test_own_values_and_scenes_win_over_a_copys_columns(tmp_path: Path) -> None:
+    columns = {
+        "filename": ["a.png", "b.png"],
+        "captions": [["a pond", "..."], ["a lake"]],
+        "image": [{"bytes": b"", "path": None}] * 2,
+        "scene": ["water", "wet"],
+        "caption_values": [[0.25, 0.5], [0.75]],
+    }
+    datasets.Dataset.from_dict(columns).to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    table = parquet(tmp_path).table("train")
+    assert table.values == [[0.25], [0.75]]  # that of the caption without a word goes with it
+    assert [table.scene_names[n] for n in table.scenes] == ["water", "wet"]
+    (tmp_path / "scenes.json").write_text('{"a.png": "mine"}')
+    own = parquet(
+        tmp_path, caption_values=lambda texts: [1.0] * len(texts), scene_file=str(tmp_path / "scenes.json")
+    ).table("train")
+    assert own.values == [[1.0], [1.0]]
+    assert [own.scene_names[n] for n in own.scenes] == ["mine", "wet"]
+
+
+def test_a_second_run_mends_what_is_damaged_or_gone(tiny_data: str, tmp_path: Path) -> None:
+    prepare("parquet", str(tmp_path), tiny_data, shard_rows=2)
+    files = sorted(tmp_path.glob("train-*"))
+    before = {file: file.read_bytes() for file in files}
+    files[0].write_bytes(b"damaged")
+    files[1].unlink()
+    with pytest.raises(DataError, match=r"3 files of split 'train', and their names say \[4\]: write or fetch"):
+        parquet(tmp_path).table("train")
+    kept = {file: file.stat().st_mtime_ns for file in files[2:]}
+    prepare("parquet", str(tmp_path), tiny_data, shard_rows=2)
+    assert {file: file.read_bytes() for file in files} == before
+    assert {file: file.stat().st_mtime_ns for file in files[2:]} == kept
+    with pytest.raises(DataError, match=r"was prepared with .* give the same settings to go on with it, or another fo"):
+        prepare("parquet", str(tmp_path), tiny_data, shard_rows=2, size=16)
+
+
+def test_killed_and_run_again(tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "rsretrieval", "data", "prepare", "synthetic", "--to", str(tmp_path),
+        "--splits", "[test]", "--shard_rows", "20",
+    ]  # fmt: skip
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "test-00003-of-00015.parquet").is_file():
+        time.sleep(0.01)
+        assert child.poll() is None
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    first = tmp_path / "test-00000-of-00015.parquet"
+    written = first.stat().st_mtime_ns
+    assert len(list(tmp_path.glob("*.parquet"))) < 15
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
+    assert first.stat().st_mtime_ns == written
+    assert not list(tmp_path.glob("*.partial"))
+    whole, copy = RetrievalDataModule(), parquet(tmp_path)
+    assert copy.table("test").captions == whole.table("test").captions
+    for row in (0, 299):  # a PNG loses nothing
+        assert copy.stream("test").image(row).tobytes() == whole.stream("test").image(row).tobytes()
+
+
+def test_smaller_images(tiny_data: str, tmp_path: Path) -> None:
+    prepare("parquet", str(tmp_path), tiny_data, size=16, splits=["valid"])
+    image = Image.open(io.BytesIO(parquet(tmp_path).stream("valid").encoded(4)["bytes"]))
+    assert (image.format, image.size) == ("JPEG", (16, 16))
+    with pytest.raises(MissingSplitError):
+        prepare("parquet", str(tmp_path / "b"), str(tmp_path), splits=["train"])
+
+
+def test_broken_rows_are_left_out_and_counted(tiny_data: str, tmp_path: Path) -> None:
+    file = Path(tiny_data) / "train-00000-of-00001.parquet"
+    table = datasets.Dataset.from_parquet(str(file)).cast_column("image", datasets.Image(decode=False)).to_list()
+    table[2]["image"]["bytes"] = b"no image"
+    table[5]["captions"] = ["..."]
+    datasets.Dataset.from_list(table, features=datasets.Dataset.from_parquet(str(file)).features).to_parquet(file)
+    with pytest.raises(DataError, match=r"of 8 rows of split 'train' are broken"):
+        prepare("parquet", str(tmp_path / "a"), tiny_data)
+    prepare("parquet", str(tmp_path / "b"), tiny_data, max_broken=0.5)
+    assert parquet(tmp_path / "b").table("train").names == [f"pond_{n}.png" for n in (0, 1, 3, 4, 6, 7)]
+    listed = json.loads((tmp_path / "b" / "prepared.json").read_text())["files"]["train-00000-of-00001.parquet"]
+    assert listed["broken"] == ["pond_2.png", "pond_5.png"]
+
+
+def test_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["data", "list"])
+    shown = capsys.readouterr().out
+    assert all(name in shown and data.citation in shown for name, data in DATASETS.items())
+    for data in DATASETS.values():
+        assert sum(data.splits) == data.images
+    with pytest.raises(DataError, match=r"no copy of UCM-Captions on the hub is known: get it from its authors \(Qu"):
+        RetrievalDataModule("ucm").table("train")
+    for name in ("airport_001", "airport_002"):
+        (tmp_path / "NWPU_images" / "airport").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "NWPU_images" / "airport" / f"{name}.jpg")
+    rows = [
+        {"filename": f"airport_00{n}.jpg", "imgid": n, "split": split, "raw": f"plane {n} .", "raw_1": "two planes ."}
+        for n, split in ((1, "train"), (2, "val"))
+    ]
+    (tmp_path / "dataset_nwpu.json").write_text(json.dumps({"airport": rows}))
+    nwpu = RetrievalDataModule("nwpu", str(tmp_path))
+    table = nwpu.table("valid")
+    assert (table.names, table.captions) == (["airport_002.jpg"], [["plane 2", "two planes"]])
+    assert table.scene_names == ["airport"]
+    assert nwpu.stream("valid").image(0).size == (8, 8)
