@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch
 import wandb
 import yaml
+from local_hub import Fault, local_hub, write_dataset
 from PIL import Image
 
 from rsretrieval import cli
@@ -138,3 +141,41 @@ def test_killed_at_any_batch_and_resumed(
         resumed = steps(run)
         assert {step for _, step in resumed} >= set(range(killed_after, 16))  # the killed step's own line may be lost
         assert resumed == pytest.approx({key: whole[key] for key in resumed}, abs=1e-6)
+
+
+def test_the_hub_goes_away_and_comes_back(tmp_path: Path, tiny_bert: str, tiny_clip: str) -> None:
+    """A clear error, a checkpoint of the last batch, and from there the losses of a run that was never interrupted."""
+    write_dataset(tmp_path / "hub" / "acme" / "ponds", {"train": 3, "valid": 1})
+    limit = 10**6
+    with local_hub(tmp_path / "hub", tmp_path, fault := Fault("503", times=limit, after=limit)) as env:
+        args = [
+            *tiny(tmp_path / "whole", "acme/ponds", tiny_bert, tiny_clip, CONFIGS[0]), "--data.source=hub",
+            "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1", "--data.batch_size=2", "--report.queries=0",
+            "--trainer.logger.init_args.flush_logs_every_n_steps=1",
+        ]  # fmt: skip
+
+        def fit(run: str, *more: str) -> subprocess.CompletedProcess[str]:
+            command = [
+                sys.executable,
+                "-m",
+                "rsretrieval",
+                "fit",
+                *args,
+                f"--trainer.default_root_dir={tmp_path / run}",
+            ]
+            return subprocess.run([*command, *more], env=env, capture_output=True, text=True, check=False)
+
+        assert fit("whole").returncode == 0
+        shutil.rmtree(tmp_path / "cache")
+        fault.after = (limit - fault.after) * 2 // 3
+        broken = fit("broken")
+        assert broken.returncode != 0
+        assert "could not be read on, split 'train'" in broken.stderr
+        assert "Training goes on later with --ckpt_path last" in broken.stderr
+        (kept,) = (tmp_path / "broken" / "checkpoints").glob("last-step.ckpt")
+        done = torch.load(kept, weights_only=True)["global_step"]
+        fault.times = 0
+        assert fit("broken", "--ckpt_path=last").returncode == 0
+    whole, resumed = steps(tmp_path / "whole"), steps(tmp_path / "broken")
+    assert 0 < done < len(whole)
+    assert resumed == pytest.approx(whole, abs=1e-6)

@@ -10,12 +10,13 @@ import rsretrieval
 ROOT = Path(rsretrieval.__file__).parent
 BELOW = {
     "types": set(),
+    "cache": set(),
     "distributed": set(),
     "schedule": set(),
     "losses": {"schedule", "types"},
     "metrics": set(),
-    "models": {"types"},
-    "data": {"distributed", "types"},
+    "models": {"cache", "types"},
+    "data": {"cache", "distributed", "types"},
     "module": {"distributed", "losses", "metrics", "models", "schedule", "types"},
     "callbacks": {"losses", "module", "schedule"},
     "report": {"data", "metrics", "module"},

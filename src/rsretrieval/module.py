@@ -15,6 +15,7 @@ from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import RetrievalRecall
 from rsretrieval.models import DualEncoder, TowerConfig
 from rsretrieval.models.dual_encoder import CLIP_MEAN, CLIP_STD
+from rsretrieval.models.layers import layer_numbers
 from rsretrieval.schedule import PAPER_STAGES, Stage
 from rsretrieval.types import Batch, Pairs
 
@@ -26,6 +27,7 @@ class OptimizerConfig:
     Attributes:
         learning_rate: peak.
         tower_factor: of the learning rate, for the towers.
+        layer_decay: of the learning rate, from each layer of a tower to the one below it (1 for equal rates).
         betas: of AdamW.
         eps: of AdamW.
         weight_decay: none on biases and norms.
@@ -34,6 +36,7 @@ class OptimizerConfig:
 
     learning_rate: float = 4e-5
     tower_factor: float = 1.0
+    layer_decay: float = 1.0
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-8
     weight_decay: float = 0.01
@@ -67,6 +70,10 @@ class RetrievalModule(LightningModule):
         std: of the RGB channels.
         freeze_sfgs: the release's option.
         steady: eases FGIS in, see :class:`rsretrieval.models.FGIS`.
+        normalize_pooled: see this and the next three in :class:`rsretrieval.models.DualEncoder`.
+        pooled_dropout: probability.
+        eval_views: 1, 2, 4 or 8.
+        cache_features: of a frozen image side.
         objective: settings of the losses.
         optimizer: settings of the optimiser.
     """
@@ -85,6 +92,10 @@ class RetrievalModule(LightningModule):
         std: tuple[float, float, float] = CLIP_STD,
         freeze_sfgs: bool = False,
         steady: bool = False,
+        normalize_pooled: bool = False,
+        pooled_dropout: float = 0.0,
+        eval_views: int = 1,
+        cache_features: bool = False,
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerConfig = OptimizerConfig(),
     ) -> None:
@@ -103,6 +114,10 @@ class RetrievalModule(LightningModule):
             "std": tuple(std),
             "freeze_sfgs": freeze_sfgs,
             "steady": steady,
+            "normalize_pooled": normalize_pooled,
+            "pooled_dropout": pooled_dropout,
+            "eval_views": eval_views,
+            "cache_features": cache_features,
         }
         objective, self.optimizer = _config(ObjectiveConfig, objective), _config(OptimizerConfig, optimizer)
         configs = {**towers, "objective": objective, "optimizer": self.optimizer}
@@ -188,20 +203,19 @@ class RetrievalModule(LightningModule):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Trainable parameters by learning rate and decay; none on biases and norms (fewer than two dimensions)."""
         config = self.optimizer
-        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
+        depths: dict[int, int] = {}  # of a tower's parameter: layers above it
+        for tower in (self.model.image_tower, self.model.text_tower, self.model.prior):
+            numbers = {} if tower is None else layer_numbers(tower)
+            for name, number in numbers.items():
+                depths[id(tower.get_parameter(name))] = max(numbers.values()) - number
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+        for parameter in self.parameters():
             if parameter.requires_grad:
-                in_tower = name.startswith(("model.image_tower", "model.text_tower", "model.prior."))
-                key = (in_tower, parameter.ndim >= 2)
-                groups.setdefault(key, []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "lr": config.learning_rate * (config.tower_factor if in_tower else 1.0),
-                "weight_decay": config.weight_decay if decays else 0.0,
-            }
-            for (in_tower, decays), parameters in groups.items()
-        ]
+                depth = depths.get(id(parameter))
+                factor = 1.0 if depth is None else config.tower_factor * config.layer_decay**depth
+                decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+                groups.setdefault((config.learning_rate * factor, decay), []).append(parameter)
+        return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union
         """AdamW; warm-up over the first share of the steps, then linear decay to 0."""

@@ -1,5 +1,6 @@
 """The real client streams from a stand-in for the hub; each case is a child process with fresh caches."""
 
+import io
 import json
 import subprocess
 import sys
@@ -168,8 +169,8 @@ def test_archives_of_the_catalogue(tmp_path: Path, name: str, folder: str, endin
     with zipfile.ZipFile(repository / place.name, "w") as archive:
         archive.writestr(f"{name}/dataset.json", json.dumps({"images": rows, "dataset": name}))
         for n, file in enumerate(names):
-            with archive.open(f"{name}/{folder}/{file}", "w") as content:
-                Image.new("RGB", (8, 8), (n,) * 3).save(content, "TIFF")
+            Image.new("RGB", (8, 8), (n,) * 3).save(content := io.BytesIO(), "TIFF")
+            archive.writestr(f"{name}/{folder}/{file}", content.getvalue())
     program = EPOCH if DATASETS[name].hub is None else EPOCH.replace('"hub", sys.argv[1]', "sys.argv[1]")
     with local_hub(tmp_path / "hub", tmp_path, Fault("cut", times=1)) as env:
         done = child(env, place.as_posix() if DATASETS[name].hub is None else name, "0", holdout, program=program)
@@ -200,6 +201,22 @@ def test_archive_is_fetched_and_split(tmp_path: Path) -> None:
     assert len(set(seen["train"])) == 16
     assert seen["valid"] == list(range(4))
     assert all(seen["pixels"])
+
+
+def test_an_archive_that_arrives_damaged_is_fetched_again(tmp_path: Path) -> None:
+    """The stand-in lists a SHA-256 that the first copy does not have."""
+    repository = tmp_path / "hub" / "acme" / "archives"
+    repository.mkdir(parents=True)
+    program = "import sys; from rsretrieval.data.hub import fetch_archive; print(fetch_archive('acme/archives/a.zip'))"
+    with zipfile.ZipFile(repository / "a.zip", "w") as archive:
+        archive.writestr("a.txt", "a")
+    with local_hub(tmp_path / "hub", tmp_path) as env:
+        fetch = "from huggingface_hub import hf_hub_download as h; "
+        spoil = fetch + "from pathlib import Path; Path(h('acme/archives', 'a.zip', repo_type='dataset')).resolve()"
+        child(env, program=f"{spoil}.write_bytes(b'?')")
+        first, second = child(env, program=program), child(env, program=program)
+    assert "'a.zip' of the hub's 'acme/archives' arrived damaged and was removed: run this again" in first.stderr
+    assert (Path(second.stdout.strip()) / "a.txt").read_text() == "a"
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

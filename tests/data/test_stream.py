@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from rsretrieval.data.captions import clean, delete_words, length_values
-from rsretrieval.data.rows import Columns, DataError, Record, Source, decode
+from rsretrieval.data.rows import BrokenRowError, Columns, DataError, Record, Source, decode
 from rsretrieval.data.scenes import scene_names
 from rsretrieval.data.sources import Holdout, build_source
 from rsretrieval.data.stream import RetrievalStream, Table, training_pairs
@@ -213,5 +213,37 @@ def test_holdout_takes_validation_out_of_training() -> None:
     assert split.read("valid", 7)[0].tobytes() == source.read("train", row)[0].tobytes()
     with pytest.raises(DataError, match="number between 0 and 1"):
         Holdout(source, 2, seed=0)
-    with pytest.raises(DataError, match="reads single rows"):
-        Holdout(Blocks([3, 4]), 0.5, seed=0)
+
+
+def test_holdout_out_of_blocks() -> None:
+    split = Holdout(Blocks([3, 1, 4]), 0.4, seed=0)
+    seen = []
+    for name in ("train", "valid"):
+        names = [record.filename for record in split.records(name)]
+        sizes = split.blocks(name)
+        images = [image for block in range(len(sizes)) for image in split.read(name, block)]
+        assert 0 not in sizes
+        assert len(images) == sum(sizes) == len(names)
+        assert [f"{image.getpixel((0, 0))[0]}.png" for image in images] == names
+        seen += names
+    assert sorted(seen) == [f"{row}.png" for row in range(8)]
+
+
+def test_folder_of_a_list_for_each_split(tmp_path: Path) -> None:
+    """PIR's layout: captions of an image one by one in training, together in evaluation."""
+    train = [{"image": f"ponds/a/{n}.png", "caption": f"pond {n} {k}", "image_id": n} for n in (1, 2) for k in (0, 1)]
+    (tmp_path / "ponds_train.json").write_text(json.dumps(train))
+    (tmp_path / "ponds_val.json").write_text(json.dumps([{"image": "ponds/b/1.png", "caption": ["a lake", "two"]}]))
+    for place, grey in (("a/1", 10), ("a/2", 20), ("b/1", 30)):
+        (tmp_path / "images" / "ponds" / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (grey,) * 3).save(tmp_path / "images" / "ponds" / f"{place}.png")
+    source = build_source("folder", str(tmp_path), Columns())
+    assert source.records("train") == [Record(f"ponds/a/{n}.png", (f"pond {n} 0", f"pond {n} 1")) for n in (1, 2)]
+    assert source.records("valid") == [Record("ponds/b/1.png", ("a lake", "two"))]
+    assert decode(source.read("valid", 0)[0], "").getpixel((0, 0)) == (30,) * 3
+    source.rows[0]["filename"] = "1.png"  # in a and in b
+    with pytest.raises(BrokenRowError, match=r"'1.png' is 2 times below .*: one file of that name is needed"):
+        source.read("train", 0)
+    (tmp_path / "more_val.json").write_text((tmp_path / "ponds_val.json").read_text())
+    with pytest.raises(DataError, match=r"holds 3 JSON files .*more_val.*each split needs one"):
+        build_source("folder", str(tmp_path), Columns())

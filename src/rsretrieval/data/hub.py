@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import zipfile
@@ -23,12 +22,17 @@ from typing import Any
 import datasets
 from huggingface_hub import HfApi, hf_hub_download
 
+from rsretrieval.cache import cache_folder
 from rsretrieval.data.rows import SPLITS, Columns, DataError, MissingSplitError, Record, Source, check_columns, record
 
 
-def cache_folder() -> Path:
-    """Where counted passes and unpacked archives are kept: ``$RSRETRIEVAL_CACHE``, or below ``~/.cache``."""
-    return Path(os.environ.get("RSRETRIEVAL_CACHE", "~/.cache/rsretrieval")).expanduser()
+def checksum(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while part := content.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 class HubSource(Source):
@@ -129,13 +133,15 @@ class HubSource(Source):
 
 
 def fetch_archive(path: str) -> Path:
-    """Fetch ``OWNER/NAME/FILE.zip`` from the hub and unpack it once.
+    """Fetch ``OWNER/NAME/FILE.zip`` from the hub, compare its SHA-256 with the hub's, and unpack it once.
+
+    What was fetched before an interruption is not fetched again.
 
     Returns:
         The folder of what it holds.
 
     Raises:
-        DataError: if the hub has no such file, or it is no zip archive.
+        DataError: if the hub has no such file, it arrived damaged, or it is no zip archive.
     """
     owner, _, rest = path.partition("/")
     name, _, file = rest.partition("/")
@@ -149,6 +155,7 @@ def fetch_archive(path: str) -> Path:
         ) from error
     target = cache_folder() / "archives" / hashlib.sha256(str(archive.resolve()).encode()).hexdigest()[:32]
     if not target.is_dir():
+        _check_fetched(archive, f"{owner}/{name}", file)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=target.parent))
         try:
@@ -159,3 +166,11 @@ def fetch_archive(path: str) -> Path:
             raise DataError(f"the hub's '{path}' is no zip archive: {error}") from error
         partial.rename(target)
     return target
+
+
+def _check_fetched(archive: Path, repository: str, file: str) -> None:
+    (listed,) = HfApi().get_paths_info(repository, [file], repo_type="dataset")
+    expected = getattr(listed, "lfs", None)  # small files are not kept in large-file storage, and have no SHA-256
+    if expected is not None and checksum(archive) != expected.sha256:
+        archive.resolve().unlink()
+        raise DataError(f"'{file}' of the hub's '{repository}' arrived damaged and was removed: run this again")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 
 from rsretrieval.data.catalog import DATASETS
 from rsretrieval.data.datamodule import RetrievalDataModule, check_broken
+from rsretrieval.data.hub import checksum
 from rsretrieval.data.rows import BrokenRowError, Columns, DataError, MissingSplitError, content, decode
 from rsretrieval.data.stream import RetrievalStream
 
@@ -44,11 +44,6 @@ def show() -> None:
             f"        hub: {data.hub or '-'} ({data.checked}; {data.size}); licence: {data.licence}\n"
             f"        layout: {data.columns}\n        cite: {data.citation}"
         )
-
-
-def checksum(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _write_whole(file: Path, write: Callable[[Path], object]) -> None:
@@ -142,7 +137,8 @@ def prepare(
         "rows": [shard_rows, holdout],
     }
     file = folder / MANIFEST
-    manifest = json.loads(file.read_text()) if file.is_file() else {"settings": settings, "files": {}}
+    fresh: dict[str, Any] = {"settings": settings, "files": {}}
+    manifest = json.loads(file.read_text()) if file.is_file() else fresh
     if manifest["settings"] != settings:
         raise DataError(
             f"'{folder}' was prepared with {manifest['settings']}, not with {settings}: give the same settings to go "
@@ -150,9 +146,8 @@ def prepare(
         )
     for split, stream in found.items():
         _write_split(stream, folder, manifest, size, quality, shard_rows, max_broken)
-        log.info(
-            "split '%s': %d rows", split, sum(v["rows"] for k, v in manifest["files"].items() if k.startswith(split))
-        )
+        rows = sum(written["rows"] for name, written in manifest["files"].items() if name.startswith(split))
+        log.info("split '%s': %d rows", split, rows)
     log.info("ready: --data.source parquet --data.path %s", folder)
 
 
@@ -167,43 +162,49 @@ def _write_split(
 ) -> None:
     total = len(stream.table.names)
     starts = range(0, total, shard_rows)
-    read = lru_cache(maxsize=1)(stream.source.read)
     broken: list[str] = []
     with tqdm(total=total, desc=stream.split, unit=" images") as bar:
         for number, start in enumerate(starts):
             name = f"{stream.split}-{number:05d}-of-{len(starts):05d}.parquet"
             file = folder / name
             known: dict[str, Any] = manifest["files"].get(name, {})
+            chosen = range(start, min(start + shard_rows, total))
             if not (known and file.is_file() and checksum(file) == known["sha256"]):
-                rows, skipped = [], []
-                for row in range(start, min(start + shard_rows, total)):
-                    try:
-                        rows.append(
-                            _row(stream, row, encode(stream.encoded(row, read), stream.table.names[row], size, quality))
-                        )
-                    except BrokenRowError as error:
-                        log.warning("split '%s': %s", stream.split, error)
-                        skipped.append(stream.table.names[row])
-                    bar.update()
+                rows, skipped = _rows(stream, chosen, lambda image, name: encode(image, name, size, quality))
                 columns = {column: [row[column] for row in rows] for column in FEATURES}
                 table = datasets.Dataset.from_dict(columns, features=FEATURES)
                 _write_whole(file, table.to_parquet)
-                known = manifest["files"][name] = {"rows": len(rows), "sha256": checksum(file), "broken": skipped}
+                known = {"rows": len(rows), "sha256": checksum(file), "broken": skipped}
+                manifest["files"][name] = known
                 _write_whole(folder / MANIFEST, lambda path: path.write_text(json.dumps(manifest, indent=1)))
-            else:
-                bar.update(min(shard_rows, total - start))
+            bar.update(len(chosen))
             broken += known["broken"]
             check_broken(broken, total, stream.split, max_broken)
 
 
-def _row(stream: RetrievalStream, row: int, image: bytes) -> dict[str, Any]:
-    table = stream.table
-    if not table.captions[row]:
-        raise BrokenRowError(f"'{table.names[row]}' has no caption with a word in it: replace or remove the row")
-    return {
-        "filename": table.names[row],
-        "captions": table.captions[row],
-        "image": {"bytes": image, "path": Path(table.names[row]).name},
-        "scene": table.scene_names[table.scenes[row]],
-        "caption_values": table.values[row],
-    }
+def _rows(
+    stream: RetrievalStream, chosen: Iterable[int], encoded: Callable[[object, str], bytes]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The chosen rows to write, and the names of those that are broken."""
+    table, read = stream.table, lru_cache(maxsize=1)(stream.source.read)
+    rows, broken = [], []
+    for row in chosen:
+        name = table.names[row]
+        try:
+            if not table.captions[row]:
+                raise BrokenRowError(f"'{name}' has no caption with a word in it: replace or remove the row")
+            image = encoded(stream.encoded(row, read), name)
+        except BrokenRowError as error:
+            log.warning("split '%s': %s", stream.split, error)
+            broken.append(name)
+            continue
+        rows.append(
+            {
+                "filename": name,
+                "captions": table.captions[row],
+                "image": {"bytes": image, "path": Path(name).name},
+                "scene": table.scene_names[table.scenes[row]],
+                "caption_values": table.values[row],
+            }
+        )
+    return rows, broken

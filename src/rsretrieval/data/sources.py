@@ -9,7 +9,8 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
+from itertools import compress
+from pathlib import Path, PurePath
 from typing import Any
 
 import datasets
@@ -79,33 +80,41 @@ class ParquetSource(Source):
 
 
 class FolderSource(Source):
-    """Images and their authors' JSON, in one of two layouts.
+    """Images and their authors' JSON, in one of three layouts.
 
     RSICD, RSITMD, UCM-Captions and Sydney-Captions: ``images[].filename, sentences[].raw, split``. NWPU-Captions:
-    scene class to a list of ``filename, split, raw, raw_1, raw_2, …``.
+    scene class to a list of ``filename, split, raw, raw_1, raw_2, …``. PIR and its heirs: a file for each split,
+    ``NAME_train.json``, ``NAME_val.json``, ``NAME_test.json``, with a list of ``image, caption``.
 
     Args:
-        path: a folder with, at any depth, one such JSON file and the images.
+        path: a folder with, at any depth, such JSON files and the images.
         columns: not used; the JSON's keys are fixed.
+
+    Raises:
+        DataError: if there is no such file, or there are several for one split.
     """
 
     def __init__(self, path: str, columns: Columns) -> None:
         folder = Path(path).expanduser()
         files = sorted(folder.rglob("*.json")) if folder.is_dir() else []
-        tables = {file: rows for file in files if (rows := _rows(json.loads(file.read_text(encoding="utf-8"))))}
-        if len(tables) != 1:
+        tables = {file: rows for file in files if (rows := _rows(file))}
+        splits = [split for rows in tables.values() for split in {row["split"] for row in rows}]
+        if not splits or len(splits) != len(set(splits)):
             raise DataError(
-                f"'{path}' holds {len(tables)} JSON files with captions of images; one is needed, with "
-                "images[].filename, images[].sentences[].raw and images[].split, beside the images"
+                f"'{path}' holds {len(tables)} JSON files with captions of images ({[f.name for f in tables]}); each "
+                "split needs one, with images[].filename, images[].sentences[].raw and images[].split, beside the "
+                "images"
             )
-        self.json, self.rows = next(iter(tables.items()))
-        self.paths = {file.name: file for file in folder.rglob("*") if file.is_file()}
+        self.folder, self.rows = folder, [row for rows in tables.values() for row in rows]
+        self.paths: dict[str, list[Path]] = {}
+        for file in folder.rglob("*"):
+            self.paths.setdefault(file.name, []).append(file)
 
     def _split(self, split: str) -> list[dict[str, Any]]:
         rows = [row for row in self.rows if row["split"] in SPLITS[split]]
         if not rows:
             there = sorted({row["split"] for row in self.rows})
-            raise MissingSplitError(f"'{self.json}' has no split '{split}' (names {SPLITS[split]}); it has {there}")
+            raise MissingSplitError(f"'{self.folder}' has no split '{split}' (names {SPLITS[split]}); it has {there}")
         return rows
 
     def records(self, split: str) -> list[Record]:
@@ -115,15 +124,30 @@ class FolderSource(Source):
 
     def read(self, split: str, block: int) -> Sequence[object]:
         """See :class:`Source`."""
-        name = self._split(split)[block]["filename"]
-        path = self.paths.get(Path(name).name)
-        if path is None:
-            raise BrokenRowError(f"the image '{name}' of '{self.json}' is not below its folder: put it there")
-        return [path]
+        name = PurePath(self._split(split)[block]["filename"])
+        named = self.paths.get(name.name, [])
+        found = [file for file in named if file.parts[-len(name.parts) :] == name.parts] or named
+        if len(found) != 1:
+            raise BrokenRowError(
+                f"the image '{name}' is {len(found)} times below '{self.folder}': one file of that name is needed"
+            )
+        return found
 
 
-def _rows(table: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - any JSON
-    """``images`` of a Karpathy-style JSON, or NWPU's rows brought into its form; nothing for another JSON."""
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON file in the form of the first layout; nothing for a JSON in none of them."""
+    table = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(table, list):
+        captions: dict[str, list[str]] = {}
+        for row in table:
+            if isinstance(row, dict) and {"image", "caption"} <= row.keys():
+                given = row["caption"]
+                captions.setdefault(row["image"], []).extend([given] if isinstance(given, str) else given)
+        split = file.stem.rpartition("_")[2]
+        return [
+            {"filename": name, "split": split, "sentences": [{"raw": text} for text in texts]}
+            for name, texts in captions.items()
+        ]
     if not isinstance(table, dict):
         return []
     if "images" in table:
@@ -165,7 +189,7 @@ class Holdout(Source):
     """Takes the validation split out of the training split, for data sets that come without one (RSITMD).
 
     Args:
-        source: what to split; any row of it must be readable alone.
+        source: what to split.
         share: of the training images.
         seed: of the choice.
     """
@@ -173,28 +197,34 @@ class Holdout(Source):
     def __init__(self, source: Source, share: float, seed: int) -> None:
         if not 0 < share < 1:
             raise DataError(f"holdout={share} is no share of the images: give a number between 0 and 1")
-        blocks = source.blocks("train")
-        if max(blocks) > 1:
-            raise DataError("holdout needs a source that reads single rows: 'parquet', 'folder' or an archive")
-        order = np.random.default_rng(seed).permutation(len(blocks))
-        held = round(share * len(blocks))
-        self.source, self.rows = (
-            source,
-            {"valid": sorted(order[:held].tolist()), "train": sorted(order[held:].tolist())},
-        )
+        sizes = source.blocks("train")
+        held = np.zeros(sum(sizes), bool)
+        held[np.random.default_rng(seed).permutation(len(held))[: round(share * len(held))]] = True
+        self.source, self.kept = source, {"train": ~held, "valid": held}
+        # Which rows of each block of the training split a split has; blocks of which it has none are left out.
+        parts = {split: np.split(kept, np.cumsum(sizes)[:-1]) for split, kept in self.kept.items()}
+        self.parts = {
+            split: [(block, mine) for block, mine in enumerate(blocks) if mine.any()] for split, blocks in parts.items()
+        }
 
     def records(self, split: str) -> list[Record]:
         """See :class:`Source`."""
-        if split not in self.rows:
+        if split not in self.kept:
             return self.source.records(split)
-        records = self.source.records("train")
-        return [records[row] for row in self.rows[split]]
+        return list(compress(self.source.records("train"), self.kept[split]))
+
+    def blocks(self, split: str) -> list[int]:
+        """Rows of each block of the training split, where any are this split's."""
+        if split not in self.kept:
+            return self.source.blocks(split)
+        return [int(mine.sum()) for _, mine in self.parts[split]]
 
     def read(self, split: str, block: int) -> Sequence[object]:
         """See :class:`Source`."""
-        if split not in self.rows:
+        if split not in self.kept:
             return self.source.read(split, block)
-        return self.source.read("train", self.rows[split][block])
+        number, mine = self.parts[split][block]
+        return list(compress(self.source.read("train", number), mine))
 
 
 def _hub(path: str, columns: Columns) -> Source:

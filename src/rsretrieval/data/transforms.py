@@ -101,6 +101,10 @@ def _aerial(size: int) -> list[nn.Module]:
     ]
 
 
+def _flips(size: int) -> list[nn.Module]:
+    return [*_none(size), v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
+
+
 def _none(size: int) -> list[nn.Module]:
     return [v2.PILToTensor(), v2.Resize((size, size), BICUBIC)]
 
@@ -109,9 +113,10 @@ AUGMENTATIONS: dict[str, Callable[[int], list[nn.Module]]] = {
     "rsicd": _rsicd,
     "rsitmd": _rsitmd,
     "aerial": _aerial,
+    "flips": _flips,
     "none": _none,
 }
-"""The recipes of RSICD and RSITMD, crops with flips and quarter turns, and a resize alone."""
+"""The recipes of RSICD and RSITMD, crops with flips and quarter turns, flips alone, a resize alone."""
 
 
 def training(name: str, size: int) -> Transform:

@@ -10,11 +10,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor, nn
 
+from rsretrieval.cache import FeatureCache, cache_folder, fingerprint
 from rsretrieval.models.fgis import FGIS
+from rsretrieval.models.layers import freeze
 from rsretrieval.models.towers import IMAGE_TOWERS, TEXT_TOWERS, ConvolutionalPrior, TowerConfig, library
 
 CLIP_MEAN: tuple[float, float, float] = (0.4815, 0.4578, 0.4082)
 CLIP_STD: tuple[float, float, float] = (0.2686, 0.2613, 0.2758)
+
+
+def views(images: Tensor, count: int) -> list[Tensor]:
+    """The images ``(..., H, W)`` as they are, and mirrored and turned, up to ``count`` (8 are all there are)."""
+    flips: list[tuple[int, ...]] = [(), (-1,), (-2,), (-1, -2)]
+    turned = [images, images.transpose(-1, -2)] if count > 4 else [images]
+    return [image.flip(dims) for image in turned for dims in flips][:count]
 
 
 class DualEncoder(nn.Module):
@@ -32,6 +41,16 @@ class DualEncoder(nn.Module):
         std: of the RGB channels.
         freeze_sfgs: the release's option, see :class:`rsretrieval.models.fgis.FGIS`.
         steady: eases FGIS in, see there.
+        normalize_pooled: standardise the image tower's global vector over the data (batch normalisation without
+            learned parameters) before its projection, for vectors whose entries differ in scale (``pooling=levels``).
+        pooled_dropout: probability, on the image tower's global vector.
+        eval_views: images of which an embedding in evaluation is the mean: 1, 2 (and mirrored), 4 (both ways) or 8
+            (and turned by 90 degrees); from above there is no up.
+        cache_features: keep what the frozen image side gives on disk (``rsretrieval.cache``), so that what is above it
+            trains in seconds. Needs a frozen image tower and prior, and an augmentation of few variants.
+
+    Raises:
+        ValueError: for another number of views, or a cache of what trains.
     """
 
     mean: Tensor
@@ -51,24 +70,40 @@ class DualEncoder(nn.Module):
         std: Sequence[float] = CLIP_STD,
         freeze_sfgs: bool = False,
         steady: bool = False,
+        normalize_pooled: bool = False,
+        pooled_dropout: float = 0.0,
+        eval_views: int = 1,
+        cache_features: bool = False,
     ) -> None:
         super().__init__()
+        if eval_views not in (1, 2, 4, 8):
+            raise ValueError(f"eval_views={eval_views} is unknown; possible are 1, 2, 4 and 8")
+        self.eval_views = eval_views
         self.image_size, self.embed_dim = image_size, embed_dim
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.image_tower: Any = library(IMAGE_TOWERS, image, "image")(image, image_size)
         self.text_tower: Any = library(TEXT_TOWERS, text, "text")(text)
-        self.pooled_projection = nn.Linear(self.image_tower.pooled_width, embed_dim)
+        width = self.image_tower.pooled_width
+        self.pooled_norm = nn.Sequential(
+            nn.BatchNorm1d(width, affine=False) if normalize_pooled else nn.Identity(), nn.Dropout(pooled_dropout)
+        )
+        self.pooled_projection = nn.Linear(width, embed_dim)
         self.text_projection = nn.Linear(self.text_tower.pooled_width, embed_dim)
-        self._frozen = [t for t, c in ((self.image_tower, image), (self.text_tower, text)) if c.frozen]
+        self._frozen = [
+            module
+            for tower, config in ((self.image_tower, image), (self.text_tower, text))
+            for module in freeze(tower, frozen=config.frozen, layers=config.frozen_layers)
+        ]
         self.prior: Any = None
         if prior is not None:
             self.prior = ConvolutionalPrior(replace(prior, library="timm"))
             self.prior_projection = nn.Sequential(nn.Linear(self.prior.width, embed_dim), nn.Dropout(dropout))
             # One projection serves both where the tower's global vector is one of its tokens' kind (Swin: their mean).
-            shared = self.image_tower.token_width == self.image_tower.pooled_width
-            width = self.image_tower.token_width
-            self.token_projection = self.pooled_projection if shared else nn.Linear(width, embed_dim)
+            shared = self.image_tower.token_width == width
+            self.token_projection = (
+                self.pooled_projection if shared else nn.Linear(self.image_tower.token_width, embed_dim)
+            )
             self.fgis = FGIS(
                 self.prior.early_channels,
                 embed_dim,
@@ -77,10 +112,11 @@ class DualEncoder(nn.Module):
                 freeze_sfgs=freeze_sfgs,
                 steady=steady,
             )
-            self._frozen += [self.prior] if prior.frozen else []
-        for tower in self._frozen:
-            tower.requires_grad_(False)
+            self._frozen += freeze(self.prior, frozen=prior.frozen, layers=prior.frozen_layers)
         self.train()  # the towers measured their widths in evaluation mode
+        self._caches: dict[torch.dtype, FeatureCache] | None = None
+        if cache_features:
+            self._open_cache()
 
     def train(self, mode: bool = True) -> DualEncoder:
         """Set the mode; frozen towers stay in evaluation mode, so that their batch statistics do not move."""
@@ -89,16 +125,51 @@ class DualEncoder(nn.Module):
             tower.eval()
         return self
 
-    def encode_image(self, images: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` RGB in [0, 1] to ``(B, embed_dim)`` L2-normalised."""
+    def _open_cache(self) -> None:
+        sides = [side for side in (self.image_tower, self.prior) if side is not None]
+        if any(parameter.requires_grad for side in sides for parameter in side.parameters()):
+            raise ValueError("cache_features needs a frozen image tower and prior: set their `frozen`, or do without")
+        name = fingerprint(nn.ModuleList(sides), self.image_size, self.mean.tolist(), self.std.tolist())
+        self._caches, self._folder = {}, cache_folder() / "features" / name
+        with torch.no_grad():
+            self._shapes = [part.shape[1:] for part in self._see(torch.zeros(1, 3, self.image_size, self.image_size))]
+
+    def _see(self, images: Tensor) -> list[Tensor]:
+        """What the backbones give: the global vector and, where FGIS wants them, tokens, early map, prior's vector."""
         images = (images - self.mean) / self.std
         features = self.image_tower(images)
-        pooled = self.pooled_projection(features.pooled)
+        return [features.pooled] if self.prior is None else [features.pooled, features.tokens, *self.prior(images)]
+
+    def _remembered(self, images: Tensor) -> list[Tensor]:
+        """The same from the cache, of which there is one for each precision."""
+        assert self._caches is not None
+        kind = images.device.type
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        width = sum(shape.numel() for shape in self._shapes)
+        cache = self._caches.setdefault(precision, FeatureCache(self._folder / str(precision), width))
+        size = 16 if kind == "cpu" else len(images)  # what stays in a CPU's own cache is seen twice as fast
+
+        def see(new: Tensor) -> Tensor:
+            return torch.cat([torch.cat([p.float().flatten(1) for p in self._see(x)], 1) for x in new.split(size)])
+
+        flat = cache(images, see)
+        parts = torch.split(flat, [shape.numel() for shape in self._shapes], dim=1)
+        return [part.reshape(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _embed(self, images: Tensor) -> Tensor:
+        pooled, *rest = self._see(images) if self._caches is None else self._remembered(images)
+        pooled = self.pooled_projection(self.pooled_norm(pooled))
         if self.prior is None:
             return F.normalize(pooled.float(), dim=-1)
-        early, last = self.prior(images)
-        fused: Tensor = self.fgis(early, self.prior_projection(last), pooled, self.token_projection(features.tokens))
+        tokens, early, last = rest
+        fused: Tensor = self.fgis(early, self.prior_projection(last), pooled, self.token_projection(tokens))
         return F.normalize(fused.float(), dim=-1)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` RGB in [0, 1] to ``(B, embed_dim)`` L2-normalised; in evaluation over all views."""
+        if self.training or self.eval_views == 1:
+            return self._embed(images)
+        return F.normalize(sum(self._embed(view) for view in views(images, self.eval_views)), dim=-1)  # type: ignore[arg-type]
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """``M`` texts to ``(M, embed_dim)`` L2-normalised."""

@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from rsretrieval.models.layers import freeze
 from rsretrieval.models.weights import FORMS, PRETRAINED, WeightsError, load_into, locate
 from rsretrieval.types import Features
 
@@ -34,7 +35,10 @@ class TowerConfig:
         name: the library's name of the model; for transformers a hub id or a folder with its configuration.
         weights: null, ``pretrained``, ``pretrained:TAG``, ``hub:…``, ``package:…`` or a path (see ``models.weights``).
         frozen: never train it; it stays in evaluation mode.
-        pooling: of transformers' tokens into the global vector, ``cls`` or ``mean``.
+        frozen_layers: never train the first so many layers (the stem or the embeddings are the first).
+        pooling: of transformers' tokens into the global vector, ``cls`` or ``mean``; with timm, ``levels`` puts the
+            mean and the standard deviation over all positions of every stage and of the last map beside the network's
+            own global vector, since texture lives in the lower ones.
         max_tokens: longest text, in tokens (transformers).
         attention_mask: False lets a text attend to its padding, as the authors' release does (transformers).
         options: further arguments of the library's constructor.
@@ -44,6 +48,7 @@ class TowerConfig:
     name: str
     weights: str | None = None
     frozen: bool = False
+    frozen_layers: int = 0
     pooling: str = "cls"
     max_tokens: int = 47
     attention_mask: bool = True
@@ -95,6 +100,7 @@ class TimmImageTower(nn.Module):
     def __init__(self, config: TowerConfig, image_size: int) -> None:
         super().__init__()
         self.model = build_timm(config.name, config.weights, config.options, image_size)
+        self.levels = config.pooling == "levels"
         with torch.no_grad():
             probe = self.eval()(torch.zeros(1, 3, image_size, image_size))
         self.pooled_width, self.token_width = probe.pooled.shape[-1], probe.tokens.shape[-1]
@@ -102,12 +108,68 @@ class TimmImageTower(nn.Module):
     def forward(self, images: Tensor) -> Features:
         """``(B, 3, H, W)`` normalised images."""
         model: Any = self.model
-        maps = model.forward_features(images.contiguous(memory_format=torch.channels_last))
-        pooled = model.forward_head(maps, pre_logits=True)
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.levels:
+            maps, stages = _stages(model, images)
+            moments = [torch.std_mean(stage.float(), dim=(2, 3)) for stage in stages]
+            vectors = [vector for pair in moments for vector in pair]
+            pooled = torch.cat([model.forward_head(maps, pre_logits=True).float(), *vectors], dim=1)
+        else:
+            maps = model.forward_features(images)
+            pooled = model.forward_head(maps, pre_logits=True)
         if maps.ndim == 3:
             return Features(pooled, maps[:, getattr(model, "num_prefix_tokens", 0) :])
         channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
         return Features(pooled, maps.flatten(1, 2) if channels_last else maps.flatten(2).transpose(1, 2))
+
+
+def _stages(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:  # noqa: ANN401 - timm is untyped
+    """What a timm model's ``forward_features`` gives, and the maps ``(B, C, H, W)`` of its stages.
+
+    Of an EfficientNet all stages and the last map; of others what timm calls intermediates, of which an EfficientNet
+    would leave out two.
+    """
+    if not isinstance(model, timm.models.EfficientNet):
+        maps, stages = model.forward_intermediates(images)
+        return maps, stages
+    stages = [model.bn1(model.conv_stem(images))]
+    for block in model.blocks:
+        stages.append(block(stages[-1]))
+    last = model.bn2(model.conv_head(stages[-1]))
+    return last, [*stages[1:], last]
+
+
+class JointImageTower(nn.Module):
+    """Several image towers side by side: their global vectors end to end, and the tokens of the first.
+
+    ``options.towers`` lists them, each like a tower of its own.
+    """
+
+    def __init__(self, config: TowerConfig, image_size: int) -> None:
+        super().__init__()
+        parts = [TowerConfig(**part) for part in config.options.get("towers", ())]
+        if not parts:
+            raise ValueError("a tower of the library 'joint' needs options.towers: a list of image towers")
+        towers: list[Any] = [library(IMAGE_TOWERS, part, "image")(part, image_size) for part in parts]
+        self.kept = [
+            module
+            for tower, part in zip(towers, parts, strict=True)
+            for module in freeze(tower, frozen=part.frozen, layers=part.frozen_layers)
+        ]
+        self.towers = nn.ModuleList(towers)
+        self.pooled_width, self.token_width = sum(t.pooled_width for t in towers), towers[0].token_width
+
+    def train(self, mode: bool = True) -> JointImageTower:
+        """Set the mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for module in getattr(self, "kept", []):
+            module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Features:
+        """``(B, 3, H, W)`` normalised images."""
+        found: list[Features] = [tower(images) for tower in self.towers]
+        return Features(torch.cat([features.pooled for features in found], dim=1), found[0].tokens)
 
 
 def _build_open_clip(config: TowerConfig) -> Any:  # noqa: ANN401 - open_clip is untyped
@@ -266,6 +328,7 @@ IMAGE_TOWERS: dict[str, Callable[[TowerConfig, int], nn.Module]] = {
     "timm": TimmImageTower,
     "open_clip": OpenClipImageTower,
     "transformers": TransformersImageTower,
+    "joint": JointImageTower,
 }
 TEXT_TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
     "open_clip": OpenClipTextTower,

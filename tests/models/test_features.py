@@ -1,0 +1,172 @@
+"""The image side's options: towers side by side, pooling of every stage, views, frozen layers, the feature cache."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rsretrieval.cache import FeatureCache
+from rsretrieval.models import DualEncoder, TowerConfig
+from rsretrieval.models.dual_encoder import views
+from rsretrieval.models.layers import freeze, layer_numbers
+from rsretrieval.models.towers import TimmImageTower
+from rsretrieval.module import OptimizerConfig, RetrievalModule
+
+LITE = TowerConfig("timm", "test_efficientnet", pooling="levels")
+FROZEN = replace(LITE, frozen=True)
+PRIOR = TowerConfig("timm", "test_resnet", frozen=True)
+
+
+@pytest.fixture
+def text(tiny_bert: str) -> TowerConfig:
+    return TowerConfig("transformers", tiny_bert, pooling="mean")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSRETRIEVAL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
+def test_levels_are_mean_and_deviation_of_every_stage(name: str) -> None:
+    tower = TimmImageTower(TowerConfig("timm", name, pooling="levels"), 64).eval()
+    plain = TimmImageTower(TowerConfig("timm", name), 64).eval()
+    plain.load_state_dict(tower.state_dict())
+    images = torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        found, expected = tower(images), plain(images)
+        last, stages = tower.model.forward_intermediates(images)
+    torch.testing.assert_close(found.tokens, expected.tokens)
+    own, levels = found.pooled.tensor_split([plain.pooled_width], dim=1)
+    torch.testing.assert_close(own, expected.pooled)
+    for stage in (*stages, last) if "efficientnet" in name else stages:
+        flat = stage.flatten(2)
+        mean = flat.mean(2)
+        deviation = ((flat - mean[:, :, None]).pow(2).sum(2) / (flat.shape[2] - 1)).sqrt()
+        pairs = levels.unfold(1, 2 * stage.shape[1], 1)
+        wanted = torch.cat([deviation, mean], 1)
+        assert (pairs - wanted[:, None]).abs().amax((0, 2)).min() < 1e-5
+
+
+def test_towers_side_by_side(text: TowerConfig) -> None:
+    parts = [asdict(FROZEN), asdict(TowerConfig("timm", "test_vit"))]
+    config = TowerConfig("joint", "two", options={"towers": parts})
+    model = DualEncoder(config, text, PRIOR, embed_dim=32, image_size=64)
+    first, second = model.image_tower.towers
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        found = model.eval().image_tower(images)
+        torch.testing.assert_close(found.pooled, torch.cat([first(images).pooled, second(images).pooled], 1))
+        torch.testing.assert_close(found.tokens, first(images).tokens)
+    model.train()
+    assert not first.training
+    assert second.training
+    assert {p.requires_grad for p in first.parameters()} == {False}
+    assert {p.requires_grad for p in second.parameters()} == {True}
+    with pytest.raises(ValueError, match=r"needs options\.towers"):
+        DualEncoder(replace(config, options={}), text, None, embed_dim=32, image_size=64)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_vit", "test_convnext"])
+def test_layers_from_the_stem_to_the_top(name: str) -> None:
+    tower = TimmImageTower(TowerConfig("timm", name), 64)
+    numbers = layer_numbers(tower)
+    assert set(numbers.values()) == set(range(max(numbers.values()) + 1))
+    assert next(iter(numbers.values())) == 0
+    kept = freeze(tower, layers=2)
+    tower.train()
+    for module in kept:
+        module.eval()
+    for name, parameter in tower.named_parameters():
+        assert parameter.requires_grad == (numbers[name] >= 2)
+    for path, module in tower.named_modules():
+        own = [numbers[f"{path}.{n}" if path else n] for n, _ in module.named_parameters()]
+        if own:
+            assert module.training == (max(own) >= 2)
+    with pytest.raises(ValueError, match="99 layers cannot be frozen of"):
+        freeze(tower, layers=99)
+
+
+def test_each_layer_learns_slower_than_the_one_above(text: TowerConfig) -> None:
+    optimizer = OptimizerConfig(learning_rate=1.0, tower_factor=0.5, layer_decay=0.1)
+    module = RetrievalModule(LITE, text, None, embed_dim=32, image_size=64, optimizer=optimizer)
+    rates = {id(p): group["lr"] for group in module.parameter_groups() for p in group["params"]}
+    assert rates[id(module.model.pooled_projection.weight)] == 1.0
+    numbers = layer_numbers(module.model.image_tower)
+    top = max(numbers.values())
+    for name, parameter in module.model.image_tower.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(0.5 * 0.1 ** (top - numbers[name]))
+
+
+def test_views_are_the_eight_of_a_square(text: TowerConfig) -> None:
+    image = torch.arange(9.0).view(1, 1, 3, 3)
+    eight = {tuple(view.flatten().tolist()) for view in views(image, 8)}
+    turned = {tuple(torch.rot90(i, k, (2, 3)).flatten().tolist()) for i in (image, image.flip(-1)) for k in range(4)}
+    assert eight == turned
+    assert len(eight) == 8
+    model = DualEncoder(LITE, text, None, embed_dim=32, image_size=64, eval_views=4).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        mirrored = [images, images.flip(-1), images.flip(-2), images.flip(-1, -2)]
+        mean = torch.stack([model._embed(view) for view in mirrored]).mean(0)
+        torch.testing.assert_close(model.encode_image(images), torch.nn.functional.normalize(mean, dim=1))
+        torch.testing.assert_close(model.encode_image(images.flip(-1)), model.encode_image(images))
+    with pytest.raises(ValueError, match="eval_views=3 is unknown; possible are 1, 2, 4 and 8"):
+        DualEncoder(LITE, text, None, embed_dim=32, image_size=64, eval_views=3)
+
+
+@pytest.mark.parametrize("prior", [None, PRIOR])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cached_features_give_the_uncached_embeddings(
+    text: TowerConfig, prior: TowerConfig | None, dtype: torch.dtype
+) -> None:
+    images = torch.rand(5, 3, 64, 64)
+
+    def build(*, cached: bool) -> DualEncoder:
+        torch.manual_seed(0)
+        options = {"normalize_pooled": True, "eval_views": 2, "cache_features": cached}
+        return DualEncoder(FROZEN, text, prior, embed_dim=32, image_size=64, **options)
+
+    def embed(model: DualEncoder) -> Tensor:
+        with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
+            return model.eval().encode_image(images)
+
+    plain, first, second = build(cached=False), build(cached=True), build(cached=True)
+    expected = embed(plain)
+    # In bf16 the memory layout of a feature map decides on the last digit of a convolution above it.
+    tolerance = 1e-6 if dtype is torch.float32 else 5e-3
+    torch.testing.assert_close(embed(first), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(embed(second), expected, rtol=0, atol=tolerance)
+    (computed,) = (cache.computed for cache in first._caches.values())
+    assert computed == 10  # five images in two views
+    (computed,) = (cache.computed for cache in second._caches.values())
+    assert computed == 0  # read from what the first one left
+    second.train().encode_image(images).sum().backward()
+    assert second.pooled_projection.weight.grad.abs().sum() > 0
+
+
+def test_nothing_that_trains_is_cached(text: TowerConfig) -> None:
+    with pytest.raises(ValueError, match="cache_features needs a frozen image tower and prior"):
+        DualEncoder(LITE, text, None, embed_dim=32, image_size=64, cache_features=True)
+
+
+def test_a_cache_that_was_cut_off_keeps_its_whole_records(tmp_path: Path) -> None:
+    inputs = torch.arange(12.0).view(4, 3)
+    calls = []
+
+    def double(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return 2 * x
+
+    cache = FeatureCache(tmp_path / "f", 3)
+    assert cache(inputs[[0, 1, 0]], double).equal(2 * inputs[[0, 1, 0]])
+    assert cache(inputs, double).equal(2 * inputs)
+    assert calls == [2, 2]
+    (file,) = (tmp_path / "f").iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    again = FeatureCache(tmp_path / "f", 3)
+    assert again(inputs, double).equal(2 * inputs)
+    assert calls == [2, 2, 1]
+    assert len(list((tmp_path / "f").iterdir())) == 2
