@@ -71,8 +71,8 @@ class FeatureCache:
             return
         known = len(self._maps.get(file, ()))
         self._maps[file] = np.memmap(file, self._record, "r", shape=(count,))
-        for row in range(known, count):
-            self._rows[self._maps[file]["key"][row].tobytes()] = file, row
+        keys = self._maps[file]["key"][known:].tobytes()
+        self._rows.update((keys[KEY * n : KEY * (n + 1)], (file, known + n)) for n in range(count - known))
 
     def _append(self, keys: list[bytes], features: Tensor) -> None:
         records = np.empty(len(keys), self._record)

@@ -145,15 +145,16 @@ class DualEncoder(nn.Module):
         assert self._caches is not None
         kind = images.device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-        width = sum(shape.numel() for shape in self._shapes)
-        cache = self._caches.setdefault(precision, FeatureCache(self._folder / str(precision), width))
+        widths = [shape.numel() for shape in self._shapes]
+        if precision not in self._caches:
+            self._caches[precision] = FeatureCache(self._folder / str(precision), sum(widths))
         size = 16 if kind == "cpu" else len(images)  # what stays in a CPU's own cache is seen twice as fast
 
         def see(new: Tensor) -> Tensor:
-            return torch.cat([torch.cat([p.float().flatten(1) for p in self._see(x)], 1) for x in new.split(size)])
+            seen = [self._see(part) for part in torch.split(new, size)]
+            return torch.cat([torch.cat([p.float().flatten(1) for p in parts], dim=1) for parts in seen])
 
-        flat = cache(images, see)
-        parts = torch.split(flat, [shape.numel() for shape in self._shapes], dim=1)
+        parts = torch.split(self._caches[precision](images, see), widths, dim=1)
         return [part.reshape(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def _embed(self, images: Tensor) -> Tensor:
