@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub on 127.0.0.1: data sets in the hub's layouts, for the real client.
+"""A stand-in for the Hugging Face hub on 127.0.0.1: data sets in the hub's layouts, and models, for the real client.
 
 It can be told to fail (:class:`Fault`). Not covered: redirects to a CDN, Xet storage, tokens.
 """
@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         match = re.fullmatch(
-            r"/(?:api/)?datasets/([^/]+/[^/]+)(?:/(resolve|tree|paths-info|revision)/([^/]+)(?:/(.*))?)?",
+            r"/(?:api/)?(?:datasets/|models/)?([^/]+/[^/]+)(?:/(resolve|tree|paths-info|revision)/([^/]+)(?:/(.*))?)?",
             unquote(url.path),
         )
         root = self.server.root / match[1] if match else None  # type: ignore[attr-defined]

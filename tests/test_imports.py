@@ -20,7 +20,8 @@ BELOW = {
     "module": {"distributed", "losses", "metrics", "models", "schedule", "types"},
     "callbacks": {"losses", "module", "schedule"},
     "report": {"data", "metrics", "module"},
-    "cli": {"callbacks", "data", "module", "report"},
+    "retriever": {"cache", "data", "models", "module"},
+    "cli": {"callbacks", "data", "module", "report", "retriever"},
     "__main__": {"cli"},
 }
 

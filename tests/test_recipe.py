@@ -9,10 +9,9 @@ import pytest
 import torch
 import yaml
 from torch import nn
-from torchvision.transforms import InterpolationMode, v2
 
 from rsretrieval.cli import main
-from rsretrieval.data.transforms import AUGMENTATIONS, GridMask, SceneRandAugment
+from rsretrieval.data import transforms
 from rsretrieval.models import TowerConfig
 from rsretrieval.module import RetrievalModule
 from rsretrieval.schedule import PAPER_STAGES, scene_weight, stage_at
@@ -115,24 +114,19 @@ def test_warm_up_and_decay(module: RetrievalModule) -> None:
 
 
 def test_augmentation() -> None:
-    steps = {name: AUGMENTATIONS[name](224) for name in ("rsicd", "rsitmd")}
-    for pipeline in steps.values():
-        crop = next(s for s in pipeline if isinstance(s, v2.RandomResizedCrop))
-        assert (crop.size, crop.scale, crop.interpolation) == ((224, 224), (0.5, 1.0), InterpolationMode.BICUBIC)
-        assert next(s for s in pipeline if isinstance(s, v2.RandomHorizontalFlip)).p == 0.5
-        augment = next(s for s in pipeline if isinstance(s, SceneRandAugment))
-        assert (augment.num_ops, augment.magnitude) == (2, 7)
-        assert set(augment._AUGMENTATION_SPACE) == {
-            "Identity", "AutoContrast", "Equalize", "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX",
-            "TranslateY", "Rotate",
-        }  # fmt: skip
-    extra = steps["rsicd"][len(steps["rsitmd"]) :]
-    assert [type(s) for s in steps["rsitmd"]] == [type(s) for s in steps["rsicd"][: len(steps["rsitmd"])]]
-    blur, erase, mask = extra
-    assert isinstance(blur, v2.RandomApply)
-    assert isinstance(blur.transforms[0], v2.GaussianBlur)
-    assert blur.p == 0.5
-    assert isinstance(erase, v2.RandomErasing)
-    assert tuple(erase.scale) == (0.1, 0.2)
-    assert isinstance(mask, GridMask)
-    assert mask.p == 0.5
+    common = [
+        transforms.RandomResizedCrop(224, scale=(0.5, 1.0)),
+        transforms.RandomFlip(axis=1, p=0.5),
+        transforms.RandAugment(operations=2, magnitude=7),
+    ]
+    assert transforms.AUGMENTATIONS["rsitmd"](224) == common
+    assert transforms.AUGMENTATIONS["rsicd"](224) == [
+        *common,
+        transforms.RandomBlur(p=0.5),
+        transforms.RandomErasing(scale=(0.1, 0.2), p=0.5),
+        transforms.GridMask(p=0.5),
+    ]
+    assert {operation.__name__ for operation in transforms.RAND_AUGMENT} == {
+        "identity", "auto_contrast", "equalize", "brightness", "sharpness", "shear_x", "shear_y", "translate_x",
+        "translate_y", "rotate",
+    }  # fmt: skip

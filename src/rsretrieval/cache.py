@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,10 @@ class FeatureCache:
         self._read(self._own)
 
 
-def fingerprint(network: torch.nn.Module, *settings: object) -> str:
-    """A name for a network with its weights and whatever else decides what it gives."""
-    digest = blake2b(repr((torch.__version__, settings)).encode(), digest_size=KEY)
-    for name, tensor in network.state_dict().items():
+def fingerprint(state: Mapping[str, Tensor], *settings: object) -> str:
+    """A name for tensors, by their names and contents, and for whatever else matters beside them."""
+    digest = blake2b(repr(settings).encode(), digest_size=KEY)
+    for name, tensor in state.items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -1,6 +1,6 @@
 """``rsretrieval fit | validate | test | predict``: LightningCLI over the module, the data module and the stages.
 
-``rsretrieval data list | prepare``: the catalogue and local copies.
+``rsretrieval data list | prepare``: the catalogue and local copies. ``rsretrieval export``: a checkpoint as a folder.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.data.prepare import prepare, show
 from rsretrieval.module import RetrievalModule
 from rsretrieval.report import EmbeddingWriter, RetrievalReport
+from rsretrieval.retriever import export
 
 
 class RunConfig(SaveConfigCallback):
@@ -113,6 +114,13 @@ def find_checkpoint(folder: Path, which: str) -> Path:
     return files[-1]
 
 
+def _export(args: list[str]) -> None:
+    parser = jsonargparse.ArgumentParser(prog="rsretrieval export", description=export.__doc__)
+    parser.add_argument("checkpoint", type=str, help="of a training run")
+    parser.add_function_arguments(export, as_group=False, as_positional=False, skip={"checkpoint"})
+    export(**vars(parser.parse_args(args)))
+
+
 def _data(args: list[str]) -> None:
     parser = jsonargparse.ArgumentParser(prog="rsretrieval data", description="Data sets: what is known, local copies.")
     commands = parser.add_subcommands(dest="command")
@@ -142,8 +150,9 @@ def main(args: ArgsType = None) -> None:
     for noisy in ("httpx", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     given = sys.argv[1:] if args is None else args
-    if isinstance(given, list) and given[:1] == ["data"]:
-        _data(given[1:])
+    others = {"data": _data, "export": _export}
+    if isinstance(given, list) and given and given[0] in others:
+        others[given[0]](given[1:])
         return
     RetrievalCLI(
         RetrievalModule,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rsretrieval.distributed import gather, rank, rows_of_ranks, run_seed
 from rsretrieval.losses import Objective, ObjectiveConfig
-from rsretrieval.metrics import RetrievalRecall
+from rsretrieval.metrics import RerankConfig, RetrievalRecall
 from rsretrieval.models import DualEncoder, TowerConfig
 from rsretrieval.models.dual_encoder import CLIP_MEAN, CLIP_STD
 from rsretrieval.models.layers import layer_numbers
@@ -74,6 +74,7 @@ class RetrievalModule(LightningModule):
         pooled_dropout: probability.
         eval_views: 1, 2, 4 or 8.
         cache_features: of a frozen image side.
+        rerank: re-rank in ``test`` by the whole set of queries, and report it apart; null for not.
         objective: settings of the losses.
         optimizer: settings of the optimiser.
     """
@@ -96,6 +97,7 @@ class RetrievalModule(LightningModule):
         pooled_dropout: float = 0.0,
         eval_views: int = 1,
         cache_features: bool = False,
+        rerank: RerankConfig | None = None,
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerConfig = OptimizerConfig(),
     ) -> None:
@@ -120,7 +122,8 @@ class RetrievalModule(LightningModule):
             "cache_features": cache_features,
         }
         objective, self.optimizer = _config(ObjectiveConfig, objective), _config(OptimizerConfig, optimizer)
-        configs = {**towers, "objective": objective, "optimizer": self.optimizer}
+        self.rerank = None if rerank is None else _config(RerankConfig, rerank)
+        configs = {**towers, "objective": objective, "optimizer": self.optimizer, "rerank": self.rerank}
         # Plain values, so that a checkpoint loads with weights_only=True.
         self.save_hyperparameters({**{k: v and asdict(v) for k, v in configs.items()}, **encoder})
         self.model = DualEncoder(**towers, **encoder)  # type: ignore[arg-type]
@@ -192,8 +195,11 @@ class RetrievalModule(LightningModule):
         self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log ``test/i2t_R@1`` … ``test/mR``."""
+        """Log ``test/i2t_R@1`` … ``test/mR``, and ``test_reranked/…`` where ``rerank`` is set."""
         self._report("test")
+        if self.rerank is not None:
+            figures = self.recall.reranked(self.rerank)
+            self.log_dict({f"test_reranked/{name}": value for name, value in figures.items()})
 
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:
         """Embeddings of a batch: ``image_ids``, ``image``, ``owners`` and ``text``, one row a caption."""

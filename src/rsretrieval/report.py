@@ -122,8 +122,12 @@ class RetrievalReport(Callback):
             self._report(trainer, pl_module, "val", rows, trainer.val_dataloaders)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the test figures."""
-        self._report(trainer, pl_module, "test", {"test": self._figures(trainer, "test")}, trainer.test_dataloaders)
+        """Show the test figures, and apart from them those that took the whole set of queries."""
+        rows = {"test": self._figures(trainer, "test")}
+        reranked = self._figures(trainer, "test_reranked")
+        if reranked:
+            rows["test, re-ranked by all queries"] = reranked
+        self._report(trainer, pl_module, "test", rows, trainer.test_dataloaders)
 
     def _report(
         self,

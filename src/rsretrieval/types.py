@@ -1,14 +1,15 @@
 """What flows between the parts: a batch of images and texts, and their embeddings.
 
-Imports torch alone, so that every other module may import it.
+Imports torch and numpy alone, so that every other module may import it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,7 @@ class Batch(NamedTuple):
     caption of each image. Nothing is paired by position in evaluation: ``owners`` says what belongs together.
 
     Attributes:
-        images: ``(N, 3, H, W)`` float, RGB in [0, 1]; the model normalises.
+        images: ``(N, 3, H, W)`` uint8 RGB; the model normalises.
         image_ids: ``(N,)`` int64, the image's row number in its split.
         texts: ``M`` cleaned captions.
         text_ids: ``(M,)`` int64, see :func:`text_ids`; of the whole caption where training deleted words from it.
@@ -44,6 +45,14 @@ class Batch(NamedTuple):
     scenes: Tensor
     caption_values: Tensor
     skipped: list[str] = []  # noqa: RUF012 - never written to
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes small tensors go by value: each in a shared-memory file of its own costs far more."""
+        return _batch, tuple(f.numpy() if isinstance(f, Tensor) and f.ndim == 1 else f for f in self)
+
+
+def _batch(*fields: Any) -> Batch:  # noqa: ANN401
+    return Batch(*(torch.from_numpy(f) if isinstance(f, np.ndarray) else f for f in fields))  # type: ignore[arg-type]
 
 
 class Features(NamedTuple):

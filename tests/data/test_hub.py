@@ -22,7 +22,7 @@ from rsretrieval.data.datamodule import RetrievalDataModule
 data = RetrievalDataModule("hub", sys.argv[1], image_size=8, batch_size=4, eval_batch_size=4, augmentation="none",
                            word_deletion=0, num_workers=int(sys.argv[2]), holdout=float(sys.argv[3]))
 train, valid = data.train_dataloader(), data.val_dataloader()
-grey = lambda b: (b.images[:, 0, 0, 0] * 255).round().long().tolist()
+grey = lambda b: b.images[:, 0, 0, 0].tolist()
 print(json.dumps({
     "length": len(train),
     "train": [t for b in train for t in b.texts],

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -80,7 +81,7 @@ def test_evaluation_sees_every_image_once_with_its_own_captions(world: int) -> N
     for rank in range(world):
         for batch in stream(sizes, 4, (rank, world), train=False):
             seen += batch.image_ids.tolist()
-            assert (batch.images[:, 0, 0, 0] * 255).round().long().tolist() == batch.image_ids.tolist()
+            assert batch.images[:, 0, 0, 0].tolist() == batch.image_ids.tolist()
             assert [int(t.split()[1]) for t in batch.texts] == batch.owners.tolist()
     assert sorted(seen) == list(range(23))
 
@@ -135,14 +136,13 @@ def test_scene_labels_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_augmentations_give_images_in_range(name: str) -> None:
+def test_augmentations_give_images(name: str) -> None:
     image = Image.effect_noise((50, 60), 80).convert("RGB")
     torch.manual_seed(0)
     for _ in range(20):
         out = training(name, 32)(image)
-        assert out.shape == (3, 32, 32)
-        assert out.dtype == torch.float32
-        assert 0 <= out.min() <= out.max() <= 1
+        assert out.shape == (32, 32, 3)
+        assert out.dtype == np.uint8
     with pytest.raises(ValueError, match=r"no augmentation 'x'; possible are \['aerial'"):
         training("x", 32)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -21,6 +22,11 @@ from rsretrieval.distributed import run_seed
 from rsretrieval.types import Batch
 
 log = logging.getLogger(__name__)
+
+
+def _one_thread(_: int) -> None:
+    """Workers share the cores among themselves; OpenCV would take them all in each, and its threads fear forks."""
+    cv2.setNumThreads(0)
 
 
 class EpochLoader(DataLoader[Batch]):
@@ -46,7 +52,7 @@ class EpochLoader(DataLoader[Batch]):
         max_broken: float,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(stream, batch_size=None, **options)
+        super().__init__(stream, batch_size=None, worker_init_fn=_one_thread, **options)
         self._epoch, self._max_broken = epoch, max_broken
         self._broken: set[str] = set()
         self._position = position

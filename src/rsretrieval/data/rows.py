@@ -103,7 +103,8 @@ def decode(image: object, name: str) -> Image.Image:
     try:
         if not isinstance(image, Image.Image):
             image = Image.open(io.BytesIO(image) if isinstance(image, bytes) else str(image))
-        return image.convert("RGB")
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
         raise BrokenRowError(f"the image of '{name}' cannot be decoded ({error}): replace or remove the row") from error
 

@@ -45,6 +45,8 @@ class ParquetSource(Source):
         if not self.folder.is_dir():
             raise DataError(f"there is no folder '{path}': give the folder of the parquet files as --data.path")
         self._table = lru_cache(maxsize=None)(self._load)
+        # Past the formatting of datasets, which takes as long as decoding a small image does.
+        self._images = lru_cache(maxsize=None)(lambda split: self._table(split).data.column(columns.image))
 
     def _load(self, split: str) -> Any:  # noqa: ANN401 - datasets is untyped
         files = sorted(str(f) for alias in SPLITS[split] for f in self.folder.glob(f"{alias}-*.parquet"))
@@ -76,7 +78,7 @@ class ParquetSource(Source):
 
     def read(self, split: str, block: int) -> Sequence[object]:
         """See :class:`Source`."""
-        return [self._table(split)[block][self.columns.image]]
+        return [self._images(split)[block].as_py()]
 
 
 class FolderSource(Source):

@@ -6,6 +6,7 @@ batches. Rows of one block stay near each other, so that a stream reads a block 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rsretrieval.data.captions import delete_words
 from rsretrieval.data.rows import BrokenRowError, DataError, Source, decode
-from rsretrieval.data.transforms import Transform
+from rsretrieval.data.transforms import Array, Transform
 from rsretrieval.types import Batch, text_ids
 
 Ints = NDArray[np.int64]
@@ -82,6 +84,20 @@ def training_pairs(
         group[shuffled] = (np.cumsum(blocks[shuffled]) - blocks[shuffled]) // window
         order = np.lexsort((rng.random(len(rows)), np.repeat(group, blocks)[rows]))
     return np.stack([rows, captions], axis=1)[order]
+
+
+def stack(images: Sequence[Array]) -> Tensor:
+    """Equal arrays ``(H, W, 3)`` to ``(B, 3, H, W)``, channels last in memory as convolutions like it.
+
+    A worker puts them straight into the shared memory that its process hands over; torch would copy them there.
+    """
+    shape = (len(images), *images[0].shape)
+    out = torch.empty(0, dtype=torch.uint8)
+    if get_worker_info():
+        out = out.set_(torch.UntypedStorage._new_shared(math.prod(shape)))  # type: ignore[no-untyped-call]
+    out = out.resize_(shape)
+    np.stack(images, out=out.numpy())
+    return out.permute(0, 3, 1, 2)
 
 
 class RetrievalStream(IterableDataset[Batch]):
@@ -197,7 +213,7 @@ class RetrievalStream(IterableDataset[Batch]):
         pick = kept if self.train else [(row, c) for row in rows for c in range(len(self.table.captions[row]))]
         texts = [self.table.captions[r][c] for r, c in pick]
         return Batch(
-            images=torch.stack(images),
+            images=stack(images),
             image_ids=torch.tensor(rows),
             texts=[delete_words(text, self.word_deletion) for text in texts] if self.train else texts,
             text_ids=text_ids(texts),

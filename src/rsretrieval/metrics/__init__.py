@@ -1,6 +1,7 @@
-"""Retrieval metrics over embeddings and owner ids."""
+"""Retrieval metrics: pure functions, and the torchmetrics class over them."""
 
-from rsretrieval.metrics.functional import TIES, retrieval_recall
+from rsretrieval.metrics.functional import retrieval_recall
+from rsretrieval.metrics.rerank import RerankConfig, reranked_recall
 from rsretrieval.metrics.retrieval import Embeddings, RetrievalRecall
 
-__all__ = ["TIES", "Embeddings", "RetrievalRecall", "retrieval_recall"]
+__all__ = ["Embeddings", "RerankConfig", "RetrievalRecall", "reranked_recall", "retrieval_recall"]

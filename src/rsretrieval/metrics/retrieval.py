@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from rsretrieval.metrics.functional import retrieval_recall
+from rsretrieval.metrics.rerank import RerankConfig, reranked_recall
 
 
 def _first(ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,4 +97,17 @@ class RetrievalRecall(Metric):
         every = self.merged()
         return retrieval_recall(
             image=every.image, text=every.text[every.captions], owners=every.owners, ks=self.ks, ties=self.ties
+        )
+
+    def reranked(self, config: RerankConfig) -> dict[str, float]:
+        """The same after re-ranking by the whole set of queries; see :mod:`rsretrieval.metrics.rerank`."""
+        with self.sync_context():
+            every = self.merged()
+        return reranked_recall(
+            image=every.image,
+            text=every.text[every.captions],
+            owners=every.owners,
+            config=config,
+            ks=self.ks,
+            ties=self.ties,
         )

@@ -129,7 +129,8 @@ class DualEncoder(nn.Module):
         sides = [side for side in (self.image_tower, self.prior) if side is not None]
         if any(parameter.requires_grad for side in sides for parameter in side.parameters()):
             raise ValueError("cache_features needs a frozen image tower and prior: set their `frozen`, or do without")
-        name = fingerprint(nn.ModuleList(sides), self.image_size, self.mean.tolist(), self.std.tolist())
+        settings = (self.image_size, self.mean.tolist(), self.std.tolist())
+        name = fingerprint(nn.ModuleList(sides).state_dict(), torch.__version__, settings)
         self._caches, self._folder = {}, cache_folder() / "features" / name
         with torch.no_grad():
             self._shapes = [part.shape[1:] for part in self._see(torch.zeros(1, 3, self.image_size, self.image_size))]
@@ -167,7 +168,13 @@ class DualEncoder(nn.Module):
         return F.normalize(fused.float(), dim=-1)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` RGB in [0, 1] to ``(B, embed_dim)`` L2-normalised; in evaluation over all views."""
+        """``(B, 3, H, W)`` RGB to ``(B, embed_dim)`` L2-normalised; in evaluation over all views.
+
+        Args:
+            images: uint8, or float in [0, 1].
+        """
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
         if self.training or self.eval_views == 1:
             return self._embed(images)
         return F.normalize(sum(self._embed(view) for view in views(images, self.eval_views)), dim=-1)  # type: ignore[arg-type]

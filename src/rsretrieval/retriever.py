@@ -1,0 +1,145 @@
+"""A trained model as a folder, and its use on pictures and sentences without a trainer.
+
+A folder holds ``config.json`` (how to build the model), ``model.safetensors`` (every tensor that building it does not
+give; frozen networks from installed packages are not stored again) and, published, a ``README.md``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rsretrieval.cache import fingerprint
+from rsretrieval.data.captions import clean
+from rsretrieval.data.stream import stack
+from rsretrieval.data.transforms import evaluation
+from rsretrieval.models import DualEncoder
+from rsretrieval.module import RetrievalModule
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PUBLISHED = Path(__file__).parents[2] / "models"
+"""Models that come with the repository, where it is installed from a clone."""
+
+
+class PretrainedError(ValueError):
+    """A folder that holds no model, or not the model that it says."""
+
+
+class Retriever:
+    """Embeds pictures and sentences into one space; a dot product of embeddings is their cosine.
+
+    Args:
+        model: a trained dual encoder; it is set to evaluation mode.
+        image_size: side that pictures are brought to, in pixels.
+        max_words: longest sentence, in words.
+    """
+
+    def __init__(self, model: DualEncoder, image_size: int, max_words: int = 30) -> None:
+        self.model, self.image_size, self.max_words = model.eval(), image_size, max_words
+        self._transform = evaluation(image_size)
+
+    @classmethod
+    def from_pretrained(cls, name: str, device: str = "cpu") -> Retriever:
+        """Load a folder.
+
+        Args:
+            name: a folder; the name of a model that comes with the repository (``rsicd-lite``); or ``OWNER/NAME`` on
+                the Hugging Face hub.
+            device: where to compute.
+
+        Raises:
+            PretrainedError: if there is no such model, or its files do not go together.
+        """
+        folder = _folder(name)
+        settings = json.loads((folder / CONFIG).read_text())
+        model = RetrievalModule(**{**settings["model"], "cache_features": False}).model
+        stored = {key: tensor.float() for key, tensor in load_file(folder / WEIGHTS).items()}
+        missing = {key: tensor for key, tensor in model.state_dict().items() if key not in stored}
+        surplus = sorted(set(stored) - set(model.state_dict()))
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            expected = file.metadata()["rest"]
+        if surplus or fingerprint(missing) != expected:
+            raise PretrainedError(
+                f"'{folder}': the {len(stored)} tensors stored there and the {len(missing)} that installed packages "
+                f"give are not the model that was published (unknown: {surplus[:3]}): install the packages that its "
+                "README.md names, or fetch the folder anew"
+            )
+        model.load_state_dict(stored, strict=False)
+        return cls(model.to(device), settings["image_size"], settings["max_words"])
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Image.Image], batch_size: int = 16) -> Tensor:
+        """Pictures of any size and mode to ``(N, d)`` float32, L2-normalised, on the CPU."""
+        device = self.model.pooled_projection.weight.device
+        found = [torch.zeros(0, self.model.embed_dim)]
+        for start in range(0, len(images), batch_size):
+            arrays = [self._transform(image.convert("RGB")) for image in images[start : start + batch_size]]
+            found.append(self.model.encode_image(stack(arrays).to(device)).cpu())
+        return torch.cat(found)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 128) -> Tensor:
+        """Sentences to ``(M, d)`` float32, L2-normalised, on the CPU.
+
+        Raises:
+            ValueError: for a sentence without a word.
+        """
+        cleaned = [clean(text, self.max_words) for text in texts]
+        if "" in cleaned:
+            raise ValueError(f"sentence {cleaned.index('')} ({texts[cleaned.index('')]!r}) has no word: leave it out")
+        found = [torch.zeros(0, self.model.embed_dim)]
+        for start in range(0, len(cleaned), batch_size):
+            found.append(self.model.encode_text(cleaned[start : start + batch_size]).cpu())
+        return torch.cat(found)
+
+
+def _folder(name: str) -> Path:
+    for folder in (Path(name).expanduser(), PUBLISHED / name):
+        if (folder / CONFIG).is_file():
+            return folder
+    there = sorted(path.parent.name for path in PUBLISHED.glob(f"*/{CONFIG}"))
+    if name.count("/") != 1:
+        raise PretrainedError(
+            f"there is no model '{name}': give a folder with {CONFIG} and {WEIGHTS}, one of {there}, or OWNER/NAME on "
+            "the hub"
+        )
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
+    except Exception as error:
+        raise PretrainedError(
+            f"the hub's model '{name}' cannot be fetched ({error}): mend the name or the connection, or give a folder"
+        ) from error
+
+
+def export(checkpoint: str, to: str, image_size: int | None = None, max_words: int = 30) -> None:
+    """Write a checkpoint as a folder for :meth:`Retriever.from_pretrained`, in half precision.
+
+    Args:
+        checkpoint: of a training run.
+        to: the folder to write to.
+        image_size: side of the images in evaluation, in pixels; null for the model's.
+        max_words: longest sentence, in words.
+    """
+    module = RetrievalModule.load_from_checkpoint(checkpoint, map_location="cpu", cache_features=False)
+    hyper: dict[str, Any] = dict(module.hparams)
+    built = RetrievalModule(**hyper).model.state_dict()
+    stored = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in module.model.state_dict().items()
+        if not value.equal(built[key])
+    }
+    rest = fingerprint({key: value for key, value in built.items() if key not in stored})
+    folder = Path(to).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(stored, folder / WEIGHTS, metadata={"rest": rest})
+    settings = {"model": hyper, "image_size": image_size or module.model.image_size, "max_words": max_words}
+    (folder / CONFIG).write_text(json.dumps(settings, indent=1) + "\n")

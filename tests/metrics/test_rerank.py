@@ -1,0 +1,76 @@
+"""Re-ranking against a slow reference, query by query."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from rsretrieval.metrics import RerankConfig, RetrievalRecall, retrieval_recall
+from rsretrieval.metrics.rerank import METHODS, hub_bias, reranked_recall
+from rsretrieval.types import text_ids
+
+
+def slow_bias(queries: torch.Tensor, item: torch.Tensor, config: RerankConfig) -> float:
+    scores = [float(query @ item) for query in queries]
+    if config.method == "csls":
+        return sum(sorted(scores)[-config.neighbours :]) / config.neighbours / 2
+    bias = config.temperature * math.log(sum(math.exp(score / config.temperature) for score in scores))
+    return bias / 2 if config.method == "dual_softmax" else bias
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_against_loops(method: str) -> None:
+    torch.manual_seed(0)
+    image = normalize(torch.randn(12, 8) + torch.randn(8), dim=1)  # with a common direction: there are hubs
+    owners = torch.arange(12).repeat_interleave(3)
+    text = normalize(image[owners] + torch.randn(36, 8), dim=1)
+    config = RerankConfig(method, neighbours=4)
+    found = reranked_recall(image=image, text=text, owners=owners, config=config, ks=(1, 3), ties="expected")
+    hits: dict[str, list[float]] = {name: [] for name in found if name != "mR"}
+    for way, queries, gallery in (("i2t", image, text), ("t2i", text, image)):
+        biases = [slow_bias(queries, item, config) for item in gallery]
+        for number, query in enumerate(queries):
+            order = sorted(range(len(gallery)), key=lambda g: biases[g] - float(query @ gallery[g]))
+            own = {g for g in range(len(gallery)) if (owners[g] == number if way == "i2t" else owners[number] == g)}
+            for k in (1, 3):
+                hits[f"{way}_R@{k}"].append(100.0 * bool(own & set(order[:k])))
+    assert {k: v for k, v in found.items() if k != "mR"} == pytest.approx(
+        {name: sum(values) / len(values) for name, values in hits.items()}
+    )
+    assert found["mR"] == pytest.approx(sum(v for k, v in found.items() if k != "mR") / 4)
+    assert found != retrieval_recall(image=image, text=text, owners=owners, ks=(1, 3))
+
+
+def test_a_hub_gives_way() -> None:
+    """Worked by hand: text 0 is 0.8 from image 0 and 0.7 from image 1, text 1 is 0.1 and 0.6, so it is never found."""
+    image, text = torch.eye(2), torch.tensor([[0.8, 0.7], [0.1, 0.6]])
+    owners = torch.arange(2)
+    plain = retrieval_recall(image=image, text=text, owners=owners, ks=(1,))
+    assert plain["i2t_R@1"] == 50
+    config = RerankConfig("csls", neighbours=2)  # biases 0.375 and 0.175: image 1 scores 0.325 and 0.425
+    assert hub_bias(image, text, config).tolist() == pytest.approx([0.375, 0.175])
+    found = reranked_recall(image=image, text=text, owners=owners, config=config, ks=(1,), ties="expected")
+    assert found["i2t_R@1"] == 100
+
+
+def test_equal_captions_stay_tied() -> None:
+    torch.manual_seed(1)
+    image = normalize(torch.randn(4, 8), dim=1)
+    text = normalize(torch.randn(1, 8), dim=1).repeat(4, 1)
+    found = reranked_recall(
+        image=image, text=text, owners=torch.arange(4), config=RerankConfig(), ks=(1,), ties="expected"
+    )
+    assert found["i2t_R@1"] == pytest.approx(25)
+
+
+def test_unknown_method_and_the_metric() -> None:
+    with pytest.raises(ValueError, match=r"no re-ranking 'x'; possible are \['csls', 'dual_softmax', 'inverted"):
+        hub_bias(torch.eye(2), torch.eye(2), RerankConfig("x"))
+    metric = RetrievalRecall(ks=(1,))
+    ids = text_ids(["a", "b"])
+    metric.update(
+        image=torch.eye(2), image_ids=torch.arange(2), text=torch.eye(2), text_ids=ids,
+        captions=torch.stack([ids, torch.arange(2)], 1),
+    )  # fmt: skip
+    assert metric.reranked(RerankConfig()) == metric.compute()

@@ -1,0 +1,109 @@
+"""A checkpoint as a folder, loaded by path and by hub id; and the published model against its own figure."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from lightning import Trainer
+from local_hub import local_hub
+from PIL import Image
+from safetensors.torch import load_file
+
+import rsretrieval
+from rsretrieval import cli
+from rsretrieval.data.datamodule import RetrievalDataModule
+from rsretrieval.metrics import retrieval_recall
+from rsretrieval.models import TowerConfig
+from rsretrieval.module import RetrievalModule
+from rsretrieval.retriever import PUBLISHED, PretrainedError, Retriever
+
+VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "rsicd"
+
+
+@pytest.fixture
+def trained(tmp_path: Path, tiny_bert: str) -> tuple[RetrievalModule, str]:
+    """A module after two steps, its image tower frozen with weights from a file; and its checkpoint."""
+    source = RetrievalModule(TowerConfig("timm", "test_resnet"), TowerConfig("transformers", tiny_bert), None)
+    torch.save(source.model.image_tower.model.state_dict(), tmp_path / "resnet.pt")
+    image = TowerConfig("timm", "test_resnet", str(tmp_path / "resnet.pt"), frozen=True)
+    module = RetrievalModule(image, TowerConfig("transformers", tiny_bert), None, embed_dim=32, image_size=64)
+    data = RetrievalDataModule(image_size=64, batch_size=16, num_workers=0, augmentation="none")
+    trainer = Trainer(
+        max_epochs=1, limit_train_batches=2, limit_val_batches=0, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    return module, str(tmp_path / "model.ckpt")
+
+
+PICTURES = [Image.effect_noise((90, 70), 90), Image.new("RGB", (64, 64), "green"), Image.new("RGBA", (10, 10), "blue")]
+TEXTS = ["Two Ships, in the harbour!", "a red plane"]
+
+
+def test_a_folder_gives_the_embeddings_of_its_checkpoint(
+    trained: tuple[RetrievalModule, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, checkpoint = trained
+    cli.main(["export", checkpoint, "--to", str(tmp_path / "acme" / "ponds")])
+    retriever = Retriever.from_pretrained(str(tmp_path / "acme" / "ponds"))
+    images, texts = retriever.encode_images(PICTURES, batch_size=2), retriever.encode_texts(TEXTS)
+    assert images.shape == (3, 32)
+    assert images.dtype == texts.dtype == torch.float32
+    torch.testing.assert_close(images.norm(dim=1), torch.ones(3))
+    model = module.model.eval()
+    with torch.no_grad():
+        green = torch.full((1, 3, 64, 64), 0.0)
+        green[:, 1] = 128 / 255
+        torch.testing.assert_close(images[1:2], model.encode_image(green), atol=2e-3, rtol=0)
+        expected = model.encode_text(["two ships in the harbour", "a red plane"])
+        torch.testing.assert_close(texts, expected, atol=2e-3, rtol=0)
+    assert retriever.encode_images([]).shape == retriever.encode_texts([]).shape == (0, 32)
+    with pytest.raises(ValueError, match=r"sentence 1 \('\.\.\.'\) has no word"):
+        retriever.encode_texts(["a", "..."])
+    stored = load_file(tmp_path / "acme" / "ponds" / "model.safetensors")
+    assert not any(key.startswith("image_tower") for key in stored)  # its weights are in a file of their own
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    # Other weights in that file are noticed.
+    state = torch.load(tmp_path / "resnet.pt", weights_only=True)
+    torch.save({key: value + 1 for key, value in state.items()}, tmp_path / "resnet.pt")
+    with pytest.raises(PretrainedError, match="are not the model that was published"):
+        Retriever.from_pretrained(str(tmp_path / "acme" / "ponds"))
+
+
+def test_from_the_hub(trained: tuple[RetrievalModule, str], tmp_path: Path) -> None:
+    cli.main(["export", trained[1], "--to", str(tmp_path / "hub" / "acme" / "ponds")])
+    program = (
+        "from rsretrieval import Retriever; print(Retriever.from_pretrained('acme/ponds').encode_texts(['a']).shape)"
+    )
+    with local_hub(tmp_path / "hub", tmp_path) as env:
+        done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
+    assert "torch.Size([1, 32])" in done.stdout, done.stderr[-2000:]
+
+
+def test_no_such_model(tmp_path: Path) -> None:
+    with pytest.raises(PretrainedError, match=r"there is no model 'rsicd-large': give a folder with config\.json and"):
+        Retriever.from_pretrained("rsicd-large")
+    assert rsretrieval.Retriever is Retriever
+    with pytest.raises(AttributeError, match="no attribute 'Retreiver'"):
+        rsretrieval.Retreiver  # noqa: B018
+
+
+def test_the_published_model_reproduces_its_validation_figure() -> None:
+    if not VALIDATION.is_dir():
+        pytest.skip("needs RSICD's validation split in ../shared/data/rsicd")
+    card = (PUBLISHED / "rsicd-lite" / "README.md").read_text()
+    figure = float(re.search(r"validation mR \*\*(\d+\.\d+)\*\*", card)[1])  # type: ignore[index]
+    assert (PUBLISHED / "rsicd-lite" / "model.safetensors").stat().st_size <= 48e6
+    table = RetrievalDataModule("parquet", str(VALIDATION)).table("valid")
+    files = sorted(str(file) for file in VALIDATION.glob("valid-*.parquet"))
+    retriever = Retriever.from_pretrained("rsicd-lite")
+    with torch.autocast("cpu", torch.bfloat16):  # half the time of float32
+        image = retriever.encode_images(list(datasets.Dataset.from_parquet(files)["image"]))
+        text = retriever.encode_texts([caption for captions in table.captions for caption in captions])
+    owners = torch.tensor([row for row, captions in enumerate(table.captions) for _ in captions])
+    assert retrieval_recall(image=image, text=text, owners=owners)["mR"] == pytest.approx(figure, abs=0.05)
