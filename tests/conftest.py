@@ -12,6 +12,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny import CLIP, write_bert
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of a test stays in the user's cache, nor comes from it."""
+    monkeypatch.setenv("RSRETRIEVAL_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def tiny_bert(tmp_path: Path) -> str:
     """Folder of a tiny BERT's configuration and tokeniser."""

@@ -144,6 +144,7 @@ def main(args: ArgsType = None) -> None:
         ".*does not have many workers",
         ".*has `__len__` defined",
         ".*exists and is not empty",
+        "You're using the WeightAveraging callback, but loading",
     ):
         warnings.filterwarnings("ignore", harmless)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -24,11 +24,6 @@ def text(tiny_bert: str) -> TowerConfig:
     return TowerConfig("transformers", tiny_bert, pooling="mean")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RSRETRIEVAL_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
 def test_levels_are_mean_and_deviation_of_every_stage(name: str) -> None:
     tower = TimmImageTower(TowerConfig("timm", name, pooling="levels"), 64).eval()
@@ -110,7 +105,7 @@ def test_views_are_the_eight_of_a_square(text: TowerConfig) -> None:
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         mirrored = [images, images.flip(-1), images.flip(-2), images.flip(-1, -2)]
-        mean = torch.stack([model._embed(view) for view in mirrored]).mean(0)
+        mean = torch.stack([model.embed(model.see(view)) for view in mirrored]).mean(0)
         torch.testing.assert_close(model.encode_image(images), torch.nn.functional.normalize(mean, dim=1))
         torch.testing.assert_close(model.encode_image(images.flip(-1)), model.encode_image(images))
     with pytest.raises(ValueError, match="eval_views=3 is unknown; possible are 1, 2, 4 and 8"):

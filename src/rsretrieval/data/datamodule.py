@@ -53,6 +53,8 @@ class EpochLoader(DataLoader[Batch]):
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(stream, batch_size=None, worker_init_fn=_one_thread, **options)
+        # A worker is ahead by what is prefetched, while one more batch is being copied.
+        stream.slots = (self.prefetch_factor or 0) + 2
         self._epoch, self._max_broken = epoch, max_broken
         self._broken: set[str] = set()
         self._position = position
@@ -65,7 +67,7 @@ class EpochLoader(DataLoader[Batch]):
         for number, batch in enumerate(super().__iter__(), stream.skip + 1):
             self._position.update(epoch=epoch, batches=number)
             self._watch(batch.skipped)
-            yield batch
+            yield batch._replace(images=batch.images.clone()) if self.num_workers else batch
 
     def _watch(self, skipped: Sequence[str]) -> None:
         stream = self.dataset

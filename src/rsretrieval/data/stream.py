@@ -6,7 +6,6 @@ batches. Rows of one block stay near each other, so that a stream reads a block 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -86,16 +85,15 @@ def training_pairs(
     return np.stack([rows, captions], axis=1)[order]
 
 
-def stack(images: Sequence[Array]) -> Tensor:
+def stack(images: Sequence[Array], out: Tensor | None = None) -> Tensor:
     """Equal arrays ``(H, W, 3)`` to ``(B, 3, H, W)``, channels last in memory as convolutions like it.
 
-    A worker puts them straight into the shared memory that its process hands over; torch would copy them there.
+    Args:
+        images: the arrays.
+        out: ``(B, H, W, 3)`` uint8 to write to; None for new memory.
     """
-    shape = (len(images), *images[0].shape)
-    out = torch.empty(0, dtype=torch.uint8)
-    if get_worker_info():
-        out = out.set_(torch.UntypedStorage._new_shared(math.prod(shape)))  # type: ignore[no-untyped-call]
-    out = out.resize_(shape)
+    if out is None:
+        out = torch.empty((len(images), *images[0].shape), dtype=torch.uint8)
     np.stack(images, out=out.numpy())
     return out.permute(0, 3, 1, 2)
 
@@ -139,6 +137,9 @@ class RetrievalStream(IterableDataset[Batch]):
         self.word_deletion, self.captions_per_image, self.window = word_deletion, captions_per_image, window
         self.shuffle = shuffle
         self.epoch, self.skip = 0, 0
+        # Set by a loader that copies a batch before it asks for the one that is `slots` further on: a worker then
+        # writes to the same shared memory over and over; new memory for a batch takes as long as decoding its images.
+        self.slots, self._ring = 0, list[Tensor]()
         self._ends = np.cumsum(table.blocks)
         # Enough blocks for two windows, where the batches of a worker pass from one to the next.
         self._kept = 1 if max(table.blocks, default=1) == 1 else 2 * (1 + window // max(min(table.blocks), 1))
@@ -197,6 +198,18 @@ class RetrievalStream(IterableDataset[Batch]):
         images = (read or self.source.read)(self.split, block)
         return images[row - int(self._ends[block]) + self.table.blocks[block]]
 
+    def _slot(self, images: Sequence[Array]) -> Tensor | None:
+        """The next piece of shared memory for a batch, in a worker of a loader that empties it in time."""
+        if not self.slots or get_worker_info() is None:
+            return None
+        if not self._ring:
+            shape = (self.batch_size, *images[0].shape)
+            self._ring = [torch.empty(shape, dtype=torch.uint8) for _ in range(self.slots)]
+            for piece in self._ring:
+                piece.share_memory_()  # type: ignore[no-untyped-call]
+        self._ring.append(self._ring.pop(0))
+        return self._ring[-1][: len(images)]
+
     def _batch(self, plan: Ints, read: Read) -> Batch | None:
         """The planned rows that can be read, in evaluation with all their captions; None if there are none."""
         images, kept, skipped = [], [], []
@@ -213,7 +226,7 @@ class RetrievalStream(IterableDataset[Batch]):
         pick = kept if self.train else [(row, c) for row in rows for c in range(len(self.table.captions[row]))]
         texts = [self.table.captions[r][c] for r, c in pick]
         return Batch(
-            images=stack(images),
+            images=stack(images, self._slot(images)),
             image_ids=torch.tensor(rows),
             texts=[delete_words(text, self.word_deletion) for text in texts] if self.train else texts,
             text_ids=text_ids(texts),

@@ -101,34 +101,32 @@ class QuarterTurn:
         return np.ascontiguousarray(np.rot90(image, rng.randrange(4)))
 
 
-def _channels(image: Array, table: Callable[[NDArray[Any]], NDArray[Any]]) -> Array:
-    """Look the values of each channel up in what ``table`` makes of its histogram ``(256,)``."""
-    counts = (cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(int) for channel in range(3))
-    tables = np.stack([np.clip(table(count), 0, 255) for count in counts], axis=1).astype(np.uint8)
-    return np.asarray(cv2.LUT(image, tables[None]), np.uint8)
+def _look_up(image: Array, tables: NDArray[Any]) -> Array:
+    """Each channel's values in its row of ``tables`` ``(3, 256)``."""
+    return np.asarray(cv2.LUT(image, np.clip(tables, 0, 255).astype(np.uint8).T[None]), np.uint8)
+
+
+def _histogram(image: Array) -> NDArray[np.int64]:
+    """``(3, 256)`` pixels of each value."""
+    counts = [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
+    return np.stack(counts).astype(np.int64)
 
 
 def auto_contrast(image: Array, magnitude: float = 0.0) -> Array:
     """Stretch each channel to 0 … 255."""
-
-    def table(count: NDArray[Any]) -> NDArray[Any]:
-        there = np.flatnonzero(count)
-        low, high = there[0], there[-1]
-        return LEVELS if low == high else np.trunc((LEVELS - low) * (255.0 / (high - low)))
-
-    return _channels(image, table)
+    there = _histogram(image) > 0
+    low, high = there.argmax(1)[:, None], 255 - there[:, ::-1].argmax(1)[:, None]
+    stretched = np.trunc((LEVELS - low) * (255.0 / np.maximum(high - low, 1)))
+    return _look_up(image, np.where(high > low, stretched, LEVELS))
 
 
 def equalize(image: Array, magnitude: float = 0.0) -> Array:
     """Spread each channel's values evenly."""
-
-    def table(count: NDArray[Any]) -> NDArray[Any]:
-        there = count[count > 0]
-        step = int(there[:-1].sum()) // 255
-        below = np.concatenate([[0], np.cumsum(count)[:-1]])
-        return (below + step // 2) // step if step else LEVELS
-
-    return _channels(image, table)
+    counts = _histogram(image)
+    highest = 255 - (counts[:, ::-1] > 0).argmax(1)[:, None]
+    step = (counts.sum(1, keepdims=True) - np.take_along_axis(counts, highest, 1)) // 255
+    below = counts.cumsum(1) - counts
+    return _look_up(image, np.where(step > 0, (below + step // 2) // np.maximum(step, 1), LEVELS))
 
 
 def brightness(image: Array, magnitude: float) -> Array:

@@ -135,8 +135,15 @@ class DualEncoder(nn.Module):
         with torch.no_grad():
             self._shapes = [part.shape[1:] for part in self._see(torch.zeros(1, 3, self.image_size, self.image_size))]
 
+    def see(self, images: Tensor) -> list[Tensor]:
+        """What the backbones give for ``(B, 3, H, W)`` in [0, 1], from the cache where there is one.
+
+        Returns:
+            The global vector and, where FGIS wants them, the tokens, the prior's early map and the prior's vector.
+        """
+        return self._see(images) if self._caches is None else self._remembered(images)
+
     def _see(self, images: Tensor) -> list[Tensor]:
-        """What the backbones give: the global vector and, where FGIS wants them, tokens, early map, prior's vector."""
         images = (images - self.mean) / self.std
         features = self.image_tower(images)
         return [features.pooled] if self.prior is None else [features.pooled, features.tokens, *self.prior(images)]
@@ -158,8 +165,9 @@ class DualEncoder(nn.Module):
         parts = torch.split(self._caches[precision](images, see), widths, dim=1)
         return [part.reshape(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
-    def _embed(self, images: Tensor) -> Tensor:
-        pooled, *rest = self._see(images) if self._caches is None else self._remembered(images)
+    def embed(self, seen: Sequence[Tensor]) -> Tensor:
+        """What :meth:`see` gives to ``(B, embed_dim)`` L2-normalised."""
+        pooled, *rest = seen
         pooled = self.pooled_projection(self.pooled_norm(pooled))
         if self.prior is None:
             return F.normalize(pooled.float(), dim=-1)
@@ -176,8 +184,9 @@ class DualEncoder(nn.Module):
         if images.dtype == torch.uint8:
             images = images.float() / 255
         if self.training or self.eval_views == 1:
-            return self._embed(images)
-        return F.normalize(sum(self._embed(view) for view in views(images, self.eval_views)), dim=-1)  # type: ignore[arg-type]
+            return self.embed(self.see(images))
+        each = [self.embed(self.see(view)) for view in views(images, self.eval_views)]
+        return F.normalize(torch.stack(each).mean(0), dim=-1)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """``M`` texts to ``(M, embed_dim)`` L2-normalised."""
