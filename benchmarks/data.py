@@ -75,15 +75,15 @@ def resident() -> int:
 
 
 def measure(loader: DataLoader[Any]) -> tuple[float, float]:
-    """Images a second after the first quarter of an epoch, and the growth of memory from there, in percent."""
+    """Images a second in the middle half of an epoch, and the growth of memory over it, in percent."""
     batches = iter(loader)
     total, images, start, memory = len(loader.dataset.batches(0)), 0, 0.0, 0  # type: ignore[attr-defined]
     for number in range(total):
         batch = next(batches)
         images += batch if isinstance(batch, int) else len(batch.images)
         if number == total // 4:
-            images, start, memory = 0, time.perf_counter(), resident()
-        if number == total - 2:  # with the last batch the workers end
+            images, memory, start = 0, resident(), time.perf_counter()
+        if number == 3 * total // 4:  # towards the end workers are done and gone
             end, growth = time.perf_counter(), 100 * (resident() / memory - 1)
             measured = images
     return measured / (end - start), growth

@@ -129,7 +129,7 @@ def _data(args: list[str]) -> None:
     arguments.add_argument("name", type=str, help="a data set of the list, a hub id OWNER/NAME, or a source")
     arguments.add_function_arguments(prepare, as_group=False, as_positional=False, skip={"name"})
     commands.add_subcommand("prepare", arguments, help="write a data set as local parquet files")
-    given: Any = parser.instantiate_classes(parser.parse_args(args))
+    given: Any = parser.instantiate(parser.parse_args(args))
     if given.command == "list":
         show()
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch
 from PIL import Image
 
 from rsretrieval.data.datamodule import RetrievalDataModule
@@ -22,6 +23,23 @@ def test_loaders_and_their_lengths() -> None:
     valid = next(iter(data.val_dataloader()))
     assert len(valid.texts) == 5 * 64
     assert {round(value, 2) for value in valid.caption_values.tolist()} <= {0.95, 1.0}
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batches_stay_what_they_were_while_workers_go_on(train: bool) -> None:
+    """Workers write to the same memory again and again; who keeps batches must not notice."""
+    loaders = []
+    for workers in (0, 2):
+        data = RetrievalDataModule(image_size=32, batch_size=64, num_workers=workers, captions_per_image=1)
+        loaders.append(list(data.train_dataloader() if train else data.val_dataloader()))
+    assert len(loaders[0]) == len(loaders[1]) > 4
+    by_row: dict[int, torch.Tensor] = {}
+    for batch in loaders[0]:
+        by_row.update(zip(batch.image_ids.tolist(), batch.images, strict=True))
+    for batch in loaders[1]:
+        assert batch.images.dtype == torch.uint8
+        for row, image in zip(batch.image_ids.tolist(), batch.images, strict=True):
+            assert image.equal(by_row[row])
 
 
 def test_caption_values_are_replaceable() -> None:

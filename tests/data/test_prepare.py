@@ -125,8 +125,11 @@ def test_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     cli.main(["data", "list"])
     shown = capsys.readouterr().out
     assert all(name in shown and data.citation in shown for name, data in DATASETS.items())
-    for data in DATASETS.values():
+    page = " ".join((Path(__file__).parents[2] / "docs" / "data.md").read_text().split())
+    for name, data in DATASETS.items():
         assert sum(data.splits) == data.images
+        assert all(word in page for word in (f"`{name}`", data.title, data.hub or "no copy known", f"{data.images:,}"))
+        assert data.citation.split(",")[1].strip() in page
     with pytest.raises(DataError, match=r"no copy of UCM-Captions on the hub is known: get it from its authors \(Qu"):
         RetrievalDataModule("ucm").table("train")
     for name in ("airport_001", "airport_002"):
