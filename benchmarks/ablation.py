@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
 import yaml
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.data.stream import RetrievalStream, Table, training_pairs
@@ -133,7 +132,8 @@ def train(
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / (0.1 * steps), (steps - step) / (0.9 * steps), 1)
     )
-    averaged = AveragedModel(module, avg_fn=get_ema_avg_fn(0.99), use_buffers=True)
+    weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    averaged = [parameter.detach().clone() for parameter in weights]
     scenes, keys = torch.tensor(table.scenes), data["keys"]
     for epoch in range(epochs):
         pairs = training_pairs(table, epoch, seed, 1, 1024)
@@ -156,8 +156,11 @@ def train(
             torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()
             rate.step()
-            averaged.update_parameters(module)
-    return evaluate(averaged.module, data["valid"], data["valid_texts"], data["owners"])
+            with torch.no_grad():
+                torch._foreach_lerp_(averaged, weights, 0.01)
+    for parameter, mean in zip(weights, averaged, strict=True):
+        parameter.data.copy_(mean)
+    return evaluate(module, data["valid"], data["valid_texts"], data["owners"])
 
 
 def main() -> None:

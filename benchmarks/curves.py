@@ -9,9 +9,6 @@ import argparse
 import csv
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
 

@@ -1,11 +1,13 @@
 """Training and evaluation end to end on the embedded scenes, with tiny towers."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from lightning import Trainer
+import torch
+from lightning import LightningModule, Trainer
 
-from rsretrieval.callbacks import ValueGuidedLearning
+from rsretrieval.callbacks import AveragedWeights, ValueGuidedLearning
 from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.models import TowerConfig
 from rsretrieval.module import RetrievalModule
@@ -61,3 +63,44 @@ def test_wrong_stages() -> None:
     with pytest.raises(ValueError, match=r"known are \['affiliation'"):
         ValueGuidedLearning([Stage(0, {"focal": 1})])
     assert [stage_at(ValueGuidedLearning().stages, epoch) for epoch in (0, 9, 10, 19)] == [0, 0, 1, 1]
+
+
+def test_averaged_weights(tmp_path: Path, tiny_clip: str) -> None:
+    """The average is validated and kept, goes on after a resume, and leaves frozen weights as they are."""
+    frozen, text = TowerConfig("timm", "test_resnet", frozen=True), TowerConfig("open_clip", tiny_clip)
+
+    def module() -> RetrievalModule:
+        torch.manual_seed(0)
+        return RetrievalModule(frozen, text, None, embed_dim=32, image_size=64)
+
+    def trainer(epochs: int, averaged: AveragedWeights) -> Trainer:
+        return Trainer(
+            max_epochs=epochs, limit_train_batches=3, limit_val_batches=1, accelerator="cpu", logger=False,
+            callbacks=[ValueGuidedLearning([Stage(0, {"contrastive": 1})]), averaged], enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+
+    data = RetrievalDataModule(image_size=64, batch_size=16, num_workers=0, augmentation="none")
+    steps: list[torch.Tensor] = []
+
+    class Watch(AveragedWeights):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any, **more: Any) -> None:
+            super().on_train_batch_end(trainer, pl_module, *rest, **more)
+            steps.append(pl_module.model.text_projection.weight.detach().clone())
+
+    given, trained = module(), module()
+    runner = trainer(2, Watch(0.5))
+    runner.fit(trained, data)
+    expected = steps[0]
+    for weights in steps[1:]:
+        expected = expected.lerp(weights, 0.5)
+    torch.testing.assert_close(trained.model.text_projection.weight, expected)
+    for name, value in given.model.image_tower.state_dict().items():
+        assert trained.model.image_tower.state_dict()[name].equal(value), name
+    first = trainer(1, AveragedWeights(0.5))
+    first.fit(part := module(), data)
+    first.save_checkpoint(tmp_path / "half.ckpt")
+    assert not part.model.text_projection.weight.equal(expected)
+    second = trainer(2, AveragedWeights(0.5))
+    second.fit(part, data, ckpt_path=str(tmp_path / "half.ckpt"))
+    assert second.global_step == 6

@@ -28,7 +28,7 @@ class RerankConfig:
     """
 
     method: str = "inverted_softmax"
-    temperature: float = 0.05
+    temperature: float = 0.1
     neighbours: int = 10
 
 
