@@ -71,11 +71,12 @@ def test_fit_test_validate_predict(
     args = tiny(run, tiny_data, tiny_bert, tiny_clip, CONFIGS[0])
     with caplog.at_level("INFO"):
         cli.main(["fit", *args])
-        cli.main(["test", *args, "--ckpt_path", "best"])
+        cli.main(["test", *args, "--ckpt_path", "best", "--model.rerank.method=csls"])
         cli.main(["validate", *args, "--ckpt_path", "last"])
         cli.main(["predict", *args, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")])
     assert re.search(r"val, best epoch \(0\) +\d", caplog.text)
-    assert re.search(r"^test( +\d+\.\d\d){7}$", caplog.text, re.MULTILINE)
+    for row in ("test", "test, re-ranked by all queries"):
+        assert re.search(rf"^{row}( +\d+\.\d\d){{7}}$", caplog.text, re.MULTILINE)
     for split in ("val", "test"):
         assert Image.open(run / f"results-{split}.png").size[0] > 500
     rows = datasets.Dataset.from_parquet(str(run / "embeddings-0.parquet"))
@@ -87,7 +88,7 @@ def test_fit_test_validate_predict(
 def test_a_checkpoint_that_is_not_there(tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str) -> None:
     args = tiny(tmp_path / "run", tiny_data, tiny_bert, tiny_clip, CONFIGS[0])
     with pytest.raises(FileNotFoundError, match=r"no checkpoint 'best' in .* which has \[\]: give the run's folder"):
-        cli.main(["test", *args, "--ckpt_path", "best"])
+        cli.main(["test", *args, "--ckpt_path", "best", "--model.rerank.method=csls"])
 
 
 def test_weights_and_biases_offline(
