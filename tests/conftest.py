@@ -1,8 +1,11 @@
 """What several tests share: tiny towers and a folder of tiny data in the hub's columns."""
 
 import json
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: a process of its own for every core is enough
 
 import datasets
 import pytest

@@ -12,6 +12,7 @@ from torch import nn
 
 from rsretrieval.cli import main
 from rsretrieval.data import transforms
+from rsretrieval.data.randaugment import RAND_AUGMENT
 from rsretrieval.models import TowerConfig
 from rsretrieval.module import RetrievalModule
 from rsretrieval.schedule import PAPER_STAGES, scene_weight, stage_at
@@ -126,7 +127,7 @@ def test_augmentation() -> None:
         transforms.RandomErasing(scale=(0.1, 0.2), p=0.5),
         transforms.GridMask(p=0.5),
     ]
-    assert {operation.__name__ for operation in transforms.RAND_AUGMENT} == {
+    assert {operation.__name__ for operation in RAND_AUGMENT} == {
         "identity", "auto_contrast", "equalize", "brightness", "sharpness", "shear_x", "shear_y", "translate_x",
         "translate_y", "rotate",
     }  # fmt: skip

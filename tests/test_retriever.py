@@ -102,8 +102,7 @@ def test_the_published_model_reproduces_its_validation_figure() -> None:
     table = RetrievalDataModule("parquet", str(VALIDATION)).table("valid")
     files = sorted(str(file) for file in VALIDATION.glob("valid-*.parquet"))
     retriever = Retriever.from_pretrained("rsicd-lite")
-    with torch.autocast("cpu", torch.bfloat16):  # half the time of float32
-        image = retriever.encode_images(list(datasets.Dataset.from_parquet(files)["image"]))
-        text = retriever.encode_texts([caption for captions in table.captions for caption in captions])
+    image = retriever.encode_images(list(datasets.Dataset.from_parquet(files)["image"]))  # in float32: some minutes
+    text = retriever.encode_texts([caption for captions in table.captions for caption in captions])
     owners = torch.tensor([row for row, captions in enumerate(table.captions) for _ in captions])
     assert retrieval_recall(image=image, text=text, owners=owners)["mR"] == pytest.approx(figure, abs=0.05)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torchvision.transforms.v2 import functional as F  # noqa: N812
 
+from rsretrieval.data import randaugment as r
 from rsretrieval.data import transforms as t
 
 PICTURE = Image.effect_mandelbrot((61, 48), (-2, -1, 1, 1), 40)
@@ -18,37 +19,37 @@ PIL = Image.fromarray(IMAGE)
 
 
 def test_contrast_and_equalize_are_pillows() -> None:
-    assert (t.auto_contrast(IMAGE) == np.asarray(ImageOps.autocontrast(PIL))).all()
-    assert (t.equalize(IMAGE) == np.asarray(ImageOps.equalize(PIL))).all()
+    assert (r.auto_contrast(IMAGE) == np.asarray(ImageOps.autocontrast(PIL))).all()
+    assert (r.equalize(IMAGE) == np.asarray(ImageOps.equalize(PIL))).all()
     flat = np.full((8, 8, 3), 7, np.uint8)
-    assert (t.auto_contrast(flat) == flat).all()
-    assert (t.equalize(flat) == flat).all()
+    assert (r.auto_contrast(flat) == flat).all()
+    assert (r.equalize(flat) == flat).all()
 
 
 @pytest.mark.parametrize("magnitude", [0.21, -0.21])
 def test_brightness_and_sharpness_are_pillows(magnitude: float) -> None:
     bright = np.asarray(ImageEnhance.Brightness(PIL).enhance(1 + magnitude)).astype(int)
-    assert abs(t.brightness(IMAGE, magnitude) - bright).max() <= 1
+    assert abs(r.brightness(IMAGE, magnitude) - bright).max() <= 1
     sharp = np.asarray(ImageEnhance.Sharpness(PIL).enhance(1 + magnitude)).astype(int)
-    assert abs(t.sharpness(IMAGE, magnitude) - sharp)[1:-1, 1:-1].max() <= 1  # at the edge Pillow does not smooth
+    assert abs(r.sharpness(IMAGE, magnitude) - sharp)[1:-1, 1:-1].max() <= 1  # at the edge Pillow does not smooth
 
 
 @pytest.mark.parametrize("magnitude", [0.07, -0.07])
 @pytest.mark.parametrize(
     ("operation", "arguments"),
     [
-        (t.shear_x, lambda m: {"shear": [math.degrees(math.atan(m)), 0.0], "center": [0, 0]}),
-        (t.shear_y, lambda m: {"shear": [0.0, math.degrees(math.atan(m))], "center": [0, 0]}),
-        (t.translate_x, lambda m: {"translate": [round(m * 61), 0]}),
-        (t.translate_y, lambda m: {"translate": [0, round(m * 48)]}),
-        (t.rotate, lambda m: {"angle": 100 * m}),
+        (r.shear_x, lambda m: {"shear": [math.degrees(math.atan(m)), 0.0], "center": [0, 0]}),
+        (r.shear_y, lambda m: {"shear": [0.0, math.degrees(math.atan(m))], "center": [0, 0]}),
+        (r.translate_x, lambda m: {"translate": [round(m * 61), 0]}),
+        (r.translate_y, lambda m: {"translate": [0, round(m * 48)]}),
+        (r.rotate, lambda m: {"angle": 100 * m}),
     ],
 )
 def test_warps_are_torchvisions(operation: Callable, arguments: Callable, magnitude: float) -> None:
     """Either direction will do, since both are drawn; a pixel may round the other way."""
     given = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]} | arguments(magnitude)
     wanted = F.affine(torch.from_numpy(IMAGE).permute(2, 0, 1), **given).permute(1, 2, 0).numpy()
-    scale = 100 if operation is t.rotate else 1
+    scale = 100 if operation is r.rotate else 1
     agree = max((operation(IMAGE, sign * scale * magnitude) == wanted).mean() for sign in (1, -1))
     assert agree > 0.93
     assert not (IMAGE == wanted).mean() > 0.9

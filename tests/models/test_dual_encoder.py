@@ -143,7 +143,7 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_unknown_towers(text_tower: TowerConfig) -> None:
-    with pytest.raises(ValueError, match=r"no image tower from 'keras'; possible are \['open_clip', 'timm'"):
+    with pytest.raises(ValueError, match=r"no image tower from 'keras'; possible are \['joint', 'open_clip', 'timm'"):
         build(TowerConfig("keras", "x"), text_tower)
     with pytest.raises(ValueError, match=r"no text tower from 'timm'; possible are"):
         build(LITE, TowerConfig("timm", "x"))

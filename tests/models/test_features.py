@@ -11,7 +11,7 @@ from rsretrieval.cache import FeatureCache
 from rsretrieval.models import DualEncoder, TowerConfig
 from rsretrieval.models.dual_encoder import views
 from rsretrieval.models.layers import freeze, layer_numbers
-from rsretrieval.models.towers import TimmImageTower
+from rsretrieval.models.timm_towers import TimmImageTower
 from rsretrieval.module import OptimizerConfig, RetrievalModule
 
 LITE = TowerConfig("timm", "test_efficientnet", pooling="levels")

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rsretrieval.data.captions import delete_words
+from rsretrieval.data.randaugment import Array
 from rsretrieval.data.rows import BrokenRowError, DataError, Source, decode
-from rsretrieval.data.transforms import Array, Transform
+from rsretrieval.data.transforms import Transform
 from rsretrieval.types import Batch, text_ids
 
 Ints = NDArray[np.int64]

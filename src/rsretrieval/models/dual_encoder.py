@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from rsretrieval.cache import FeatureCache, cache_folder, fingerprint
 from rsretrieval.models.fgis import FGIS
 from rsretrieval.models.layers import freeze
-from rsretrieval.models.towers import IMAGE_TOWERS, TEXT_TOWERS, ConvolutionalPrior, TowerConfig, library
+from rsretrieval.models.timm_towers import ConvolutionalPrior
+from rsretrieval.models.tower_config import TowerConfig
+from rsretrieval.models.towers import IMAGE_TOWERS, TEXT_TOWERS, library
 
 CLIP_MEAN: tuple[float, float, float] = (0.4815, 0.4578, 0.4082)
 CLIP_STD: tuple[float, float, float] = (0.2686, 0.2613, 0.2758)

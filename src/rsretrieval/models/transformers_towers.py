@@ -1,0 +1,83 @@
+"""Image and text towers from transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from rsretrieval.models.tower_config import Texts, TowerConfig, is_pretrained
+from rsretrieval.models.weights import FORMS, WeightsError, locate
+from rsretrieval.types import Features
+
+
+def _pool(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """``(B, T, W)`` to ``(B, W)``: the first token, or the mean over those that the mask ``(B, T)`` keeps."""
+    if pooling == "cls":
+        return tokens[:, 0]
+    if pooling != "mean":
+        raise ValueError(f"pooling='{pooling}' is unknown; possible are 'cls' and 'mean'")
+    weights = mask.to(tokens.dtype)[..., None]
+    return (tokens * weights).sum(1) / weights.sum(1)
+
+
+class TransformersImageTower(nn.Module):
+    """Any vision model of transformers that gives hidden states; their mean is the global vector."""
+
+    def __init__(self, config: TowerConfig, image_size: int) -> None:
+        super().__init__()
+        self.model, _ = _build_transformers(config)
+        with torch.no_grad():
+            probe = self.eval()(torch.zeros(1, 3, image_size, image_size))
+        self.pooled_width, self.token_width = probe.pooled.shape[-1], probe.tokens.shape[-1]
+
+    def forward(self, images: Tensor) -> Features:
+        """``(B, 3, H, W)`` normalised images."""
+        tokens = self.model(pixel_values=images).last_hidden_state
+        tokens = tokens.flatten(2).transpose(1, 2) if tokens.ndim == 4 else tokens
+        return Features(tokens.mean(1), tokens)
+
+
+def _build_transformers(config: TowerConfig) -> tuple[Any, str]:
+    """The model, and the folder or hub id that it and its tokeniser came from."""
+    place = config.name
+    if config.weights and not is_pretrained(config.weights):
+        place = str(locate(config.weights))
+    try:
+        if config.weights:
+            model = AutoModel.from_pretrained(place, dtype=torch.float32, **config.options)
+        else:
+            settings = AutoConfig.from_pretrained(place, **config.options)
+            model = AutoModel.from_config(settings, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise WeightsError(f"transformers finds no model at '{place}' ({error}); weights may be {FORMS}") from error
+    return model, place
+
+
+class TransformersTextTower(nn.Module):
+    """Any text encoder of transformers, with its own tokeniser."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model, place = _build_transformers(config)
+        self.tokenizer = AutoTokenizer.from_pretrained(place)
+        self.pooled_width = self.token_width = int(self.model.config.hidden_size)
+        if getattr(self.model, "pooler", None) is not None:
+            self.model.pooler = None  # never used here; DDP takes parameters without a gradient for a fault
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Token ids ``(M, L)`` and attention mask, padded to the longest."""
+        encoded = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.config.max_tokens, return_tensors="pt"
+        )
+        return {key: encoded[key] for key in ("input_ids", "attention_mask")}
+
+    def forward(self, texts: Texts) -> Features:
+        """Encode tokenised texts."""
+        mask = texts["attention_mask"] if self.config.attention_mask else torch.ones_like(texts["attention_mask"])
+        tokens = self.model(input_ids=texts["input_ids"], attention_mask=mask).last_hidden_state
+        return Features(_pool(tokens, mask, self.config.pooling), tokens)
