@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -69,9 +70,12 @@ class Decoding(IterableDataset[int]):
 
 
 def resident() -> int:
-    """Bytes that this process and its workers hold for themselves."""
+    """Bytes of anonymous memory of this process and its workers (Linux).
+
+    Not the pages of the memory-mapped table, which the system takes back when it needs them.
+    """
     own = psutil.Process()
-    return sum(p.memory_full_info().uss for p in (own, *own.children(recursive=True)))
+    return sum(m.anonymous for p in (own, *own.children(recursive=True)) for m in p.memory_maps(grouped=True))
 
 
 def measure(loader: DataLoader[Any]) -> tuple[float, float]:
@@ -95,7 +99,8 @@ def main() -> None:
     parser.add_argument("--path", help="folder of train-*.parquet; generated images without it")
     parser.add_argument("--images", type=int, default=8192, help="how many to generate")
     parser.add_argument("--size", type=int, default=224, help="side of a batch's images, in pixels")
-    parser.add_argument("--workers", type=int, default=2)
+    spare = max((os.cpu_count() or 2) - 1, 1)  # one core for who takes the batches
+    parser.add_argument("--workers", type=int, default=spare)
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--repeat", type=int, default=5)
     args = parser.parse_args()
