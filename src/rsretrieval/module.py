@@ -70,9 +70,7 @@ class RetrievalModule(LightningModule):
         std: of the RGB channels.
         freeze_sfgs: the release's option.
         steady: eases FGIS in, see :class:`rsretrieval.models.FGIS`.
-        normalize_pooled: see this and the next three in :class:`rsretrieval.models.DualEncoder`.
-        pooled_dropout: probability.
-        eval_views: 1, 2, 4 or 8.
+        eval_views: see this and the next in :class:`rsretrieval.models.DualEncoder`.
         cache_features: of a frozen image side.
         rerank: re-rank in ``test`` by the whole set of queries, and report it apart; null for not.
         objective: settings of the losses.
@@ -93,8 +91,6 @@ class RetrievalModule(LightningModule):
         std: tuple[float, float, float] = CLIP_STD,
         freeze_sfgs: bool = False,
         steady: bool = False,
-        normalize_pooled: bool = False,
-        pooled_dropout: float = 0.0,
         eval_views: int = 1,
         cache_features: bool = False,
         rerank: RerankConfig | None = None,
@@ -116,8 +112,6 @@ class RetrievalModule(LightningModule):
             "std": tuple(std),
             "freeze_sfgs": freeze_sfgs,
             "steady": steady,
-            "normalize_pooled": normalize_pooled,
-            "pooled_dropout": pooled_dropout,
             "eval_views": eval_views,
             "cache_features": cache_features,
         }

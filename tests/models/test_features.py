@@ -121,7 +121,7 @@ def test_cached_features_give_the_uncached_embeddings(
 
     def build(*, cached: bool) -> DualEncoder:
         torch.manual_seed(0)
-        options = {"normalize_pooled": True, "eval_views": 2, "cache_features": cached}
+        options = {"eval_views": 2, "cache_features": cached}
         return DualEncoder(FROZEN, text, prior, embed_dim=32, image_size=64, **options)
 
     def embed(model: DualEncoder) -> Tensor:

@@ -44,6 +44,13 @@ class Resize:
         return resize(image, self.size)
 
 
+def _sides(area: int, scale: tuple[float, float], ratio: tuple[float, float], rng: Random) -> tuple[int, int]:
+    """Sides of a random rectangle: share of the area within ``scale``, first over second side within ``ratio``."""
+    area_drawn = area * rng.uniform(*scale)
+    ratio_drawn = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    return round(math.sqrt(area_drawn * ratio_drawn)), round(math.sqrt(area_drawn / ratio_drawn))
+
+
 @dataclass(frozen=True)
 class RandomResizedCrop:
     """A random part (Szegedy et al., "Going deeper with convolutions", CVPR 2015), as a square of ``size`` pixels.
@@ -62,9 +69,7 @@ class RandomResizedCrop:
         """The part; where ten draws do not fit, the largest square in the middle."""
         height, width = image.shape[:2]
         for _ in range(10):
-            area = height * width * rng.uniform(*self.scale)
-            ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
-            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            w, h = _sides(height * width, self.scale, self.ratio, rng)
             if 0 < w <= width and 0 < h <= height:
                 top, left = rng.randrange(height - h + 1), rng.randrange(width - w + 1)
                 return resize(image[top : top + h, left : left + w], self.size)
@@ -141,9 +146,7 @@ class RandomErasing:
             return image
         height, width = image.shape[:2]
         for _ in range(10):
-            area = height * width * rng.uniform(*self.scale)
-            ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
-            h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            h, w = _sides(height * width, self.scale, self.ratio, rng)
             if h < height and w < width:
                 image = image.copy()
                 top, left = rng.randrange(height - h + 1), rng.randrange(width - w + 1)

@@ -43,9 +43,6 @@ class DualEncoder(nn.Module):
         std: of the RGB channels.
         freeze_sfgs: the release's option, see :class:`rsretrieval.models.fgis.FGIS`.
         steady: eases FGIS in, see there.
-        normalize_pooled: standardise the image tower's global vector over the data (batch normalisation without
-            learned parameters) before its projection, for vectors whose entries differ in scale (``pooling=levels``).
-        pooled_dropout: probability, on the image tower's global vector.
         eval_views: images of which an embedding in evaluation is the mean: 1, 2 (and mirrored), 4 (both ways) or 8
             (and turned by 90 degrees); from above there is no up.
         cache_features: keep what the frozen image side gives on disk (``rsretrieval.cache``), so that what is above it
@@ -72,8 +69,6 @@ class DualEncoder(nn.Module):
         std: Sequence[float] = CLIP_STD,
         freeze_sfgs: bool = False,
         steady: bool = False,
-        normalize_pooled: bool = False,
-        pooled_dropout: float = 0.0,
         eval_views: int = 1,
         cache_features: bool = False,
     ) -> None:
@@ -87,9 +82,6 @@ class DualEncoder(nn.Module):
         self.image_tower: Any = library(IMAGE_TOWERS, image, "image")(image, image_size)
         self.text_tower: Any = library(TEXT_TOWERS, text, "text")(text)
         width = self.image_tower.pooled_width
-        self.pooled_norm = nn.Sequential(
-            nn.BatchNorm1d(width, affine=False) if normalize_pooled else nn.Identity(), nn.Dropout(pooled_dropout)
-        )
         self.pooled_projection = nn.Linear(width, embed_dim)
         self.text_projection = nn.Linear(self.text_tower.pooled_width, embed_dim)
         self._frozen = [
@@ -170,7 +162,7 @@ class DualEncoder(nn.Module):
     def embed(self, seen: Sequence[Tensor]) -> Tensor:
         """What :meth:`see` gives to ``(B, embed_dim)`` L2-normalised."""
         pooled, *rest = seen
-        pooled = self.pooled_projection(self.pooled_norm(pooled))
+        pooled = self.pooled_projection(pooled)
         if self.prior is None:
             return F.normalize(pooled.float(), dim=-1)
         tokens, early, last = rest
