@@ -95,7 +95,7 @@ def image_features(module: RetrievalModule, stream: RetrievalStream, count: int)
     found: list[list[list[Tensor]]] = [[] for _ in range(count)]
     with torch.autocast("cpu", torch.bfloat16):
         for batch in stream:
-            for number, view in enumerate(views(batch.images.float() / 255, count)):
+            for number, view in enumerate(views(batch.images, count)):
                 found[number].append([part.half() for part in module.model.see(view)])
     return [[torch.cat(parts) for parts in zip(*batches, strict=True)] for batches in found]
 

@@ -70,12 +70,9 @@ class Decoding(IterableDataset[int]):
 
 
 def resident() -> int:
-    """Bytes of anonymous memory of this process and its workers (Linux).
-
-    Not the pages of the memory-mapped table, which the system takes back when it needs them.
-    """
+    """Bytes of memory of this process and its workers."""
     own = psutil.Process()
-    return sum(m.anonymous for p in (own, *own.children(recursive=True)) for m in p.memory_maps(grouped=True))
+    return sum(process.memory_info().rss for process in (own, *own.children(recursive=True)))
 
 
 def measure(loader: DataLoader[Any]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import datasets
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.data.rows import DataError, Record
@@ -113,3 +114,15 @@ def test_too_many_broken_rows_stop_the_run(tmp_path: Path) -> None:
     ):
         list(parquet(tmp_path).val_dataloader())
     assert len(list(parquet(tmp_path, max_broken=0.02).val_dataloader())) == 4
+
+
+def test_workers_that_are_not_forked_open_the_files_themselves(tmp_path: Path) -> None:
+    """As on macOS and Windows; after rows were read here, where mapped pages are given back now and then."""
+    write(tmp_path, set(), {})
+    stream = parquet(tmp_path).stream("train", train=True)
+    here = [list(stream) for _ in range(3)][-1]
+    there = list(DataLoader(stream, batch_size=None, num_workers=1, multiprocessing_context="spawn"))
+    assert len(here) == len(there) == 20
+    for mine, theirs in zip(here, there, strict=True):
+        assert mine.image_ids.equal(theirs.image_ids)
+        assert mine.images.equal(theirs.images)

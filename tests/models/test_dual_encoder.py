@@ -74,6 +74,19 @@ def test_a_text_embedding_depends_on_its_text_alone(
     torch.testing.assert_close(mixed, alone[order], rtol=0, atol=1e-6)
 
 
+def test_many_texts_keep_their_order_and_their_tokens(encoder: DualEncoder) -> None:
+    """More than are encoded at once, of many lengths."""
+    words = "a red plane two ships in the harbour".split()
+    texts = [" ".join(words[(number + i) % len(words)] for i in range(1 + number * 7 % 30)) for number in range(150)]
+    tower = encoder.text_tower
+    tokens = tower.tokenize(texts)
+    with torch.no_grad():
+        found, plain = tower(tokens), tower._encode(tokens["input_ids"], tokens["attention_mask"])
+    torch.testing.assert_close(found.pooled, plain.pooled, rtol=0, atol=1e-5)
+    kept = tokens["attention_mask"][..., None]
+    torch.testing.assert_close(found.tokens * kept, plain.tokens * kept, rtol=0, atol=1e-5)
+
+
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 6), data=st.data())
 def test_an_image_embedding_depends_on_its_image_alone(

@@ -6,15 +6,16 @@ A new source is one class and one line in :data:`SOURCES`.
 from __future__ import annotations
 
 import json
+import mmap
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import compress
 from pathlib import Path, PurePath
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from rsretrieval.data.catalog import DATASETS
 from rsretrieval.data.hub import HubSource, fetch_archive
@@ -32,6 +33,34 @@ from rsretrieval.data.rows import (
 from rsretrieval.data.synthetic import render, sample_scene
 
 
+class MappedColumn:
+    """A column of the arrow files that datasets keeps, mapped to memory; what was read is let go of again.
+
+    Otherwise the memory of each process that reads rows here and there grows to that of the files.
+
+    Args:
+        files: arrow streams, in order.
+        name: of the column.
+    """
+
+    def __init__(self, files: Sequence[str], name: str) -> None:
+        self._maps = []
+        for file in files:
+            with open(file, "rb") as content:
+                self._maps.append(mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ))
+        columns = [pa.ipc.open_stream(pa.py_buffer(mapped)).read_all().column(name) for mapped in self._maps]
+        self._column = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+        self._reads = 0
+
+    def __getitem__(self, row: int) -> object:
+        value: object = self._column[row].as_py()
+        self._reads += 1
+        if self._reads % 256 == 0 and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            for mapped in self._maps:
+                mapped.madvise(mmap.MADV_DONTNEED)
+        return value
+
+
 class ParquetSource(Source):
     """A folder of ``{train,valid,test}-*.parquet`` in the hub's columns.
 
@@ -44,9 +73,17 @@ class ParquetSource(Source):
         self.folder, self.columns = Path(path).expanduser(), columns
         if not self.folder.is_dir():
             raise DataError(f"there is no folder '{path}': give the folder of the parquet files as --data.path")
-        self._table = lru_cache(maxsize=None)(self._load)
-        # Past the formatting of datasets, which takes as long as decoding a small image does.
-        self._images = lru_cache(maxsize=None)(lambda split: self._table(split).data.column(columns.image))
+        self._tables: dict[str, Any] = {}
+        self._images: dict[str, MappedColumn] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Worker processes that are not forked map the files themselves."""
+        return {**self.__dict__, "_images": {}}
+
+    def _table(self, split: str) -> Any:  # noqa: ANN401 - datasets is untyped
+        if split not in self._tables:
+            self._tables[split] = self._load(split)
+        return self._tables[split]
 
     def _load(self, split: str) -> Any:  # noqa: ANN401 - datasets is untyped
         files = sorted(str(f) for alias in SPLITS[split] for f in self.folder.glob(f"{alias}-*.parquet"))
@@ -63,7 +100,7 @@ class ParquetSource(Source):
             )
         table = datasets.Dataset.from_parquet(files)
         check_columns(table.column_names, self.columns, f"'{files[0]}'")
-        return table.cast_column(self.columns.image, datasets.Image(decode=False))
+        return table
 
     def records(self, split: str) -> list[Record]:
         """See :class:`Source`."""
@@ -78,7 +115,10 @@ class ParquetSource(Source):
 
     def read(self, split: str, block: int) -> Sequence[object]:
         """See :class:`Source`."""
-        return [self._images(split)[block].as_py()]
+        if split not in self._images:
+            files = [file["filename"] for file in self._table(split).cache_files]
+            self._images[split] = MappedColumn(files, self.columns.image)
+        return [self._images[split][block]]
 
 
 class FolderSource(Source):

@@ -130,7 +130,10 @@ class DualEncoder(nn.Module):
             self._shapes = [part.shape[1:] for part in self._see(torch.zeros(1, 3, self.image_size, self.image_size))]
 
     def see(self, images: Tensor) -> list[Tensor]:
-        """What the backbones give for ``(B, 3, H, W)`` in [0, 1], from the cache where there is one.
+        """What the backbones give for images, from the cache where there is one.
+
+        Args:
+            images: ``(B, 3, H, W)`` uint8, or float in [0, 1].
 
         Returns:
             The global vector and, where FGIS wants them, the tokens, the prior's early map and the prior's vector.
@@ -138,6 +141,8 @@ class DualEncoder(nn.Module):
         return self._see(images) if self._caches is None else self._remembered(images)
 
     def _see(self, images: Tensor) -> list[Tensor]:
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
         images = (images - self.mean) / self.std
         features = self.image_tower(images)
         return [features.pooled] if self.prior is None else [features.pooled, features.tokens, *self.prior(images)]
@@ -175,8 +180,6 @@ class DualEncoder(nn.Module):
         Args:
             images: uint8, or float in [0, 1].
         """
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
         if self.training or self.eval_views == 1:
             return self.embed(self.see(images))
         each = [self.embed(self.see(view)) for view in views(images, self.eval_views)]
