@@ -86,7 +86,9 @@ class TransformersTextTower(nn.Module):
             return self._encode(ids, mask)
         lengths = mask.sum(1)
         order = lengths.argsort()
-        parts = [self._encode(*(f[rows, : int(lengths[rows[-1]])] for f in (ids, mask))) for rows in order.split(64)]
+        parts = [
+            self._encode(*(f[rows, : int(lengths[rows[-1]])] for f in (ids, mask))) for rows in torch.split(order, 64)
+        ]
         tokens = [F.pad(part.tokens, (0, 0, 0, ids.shape[1] - part.tokens.shape[1])) for part in parts]
         back = order.argsort()
         return Features(torch.cat([part.pooled for part in parts])[back], torch.cat(tokens)[back])
