@@ -1,4 +1,4 @@
-"""The image side's options: towers side by side, pooling of every stage, views, frozen layers, the feature cache."""
+"""The towers' options: towers side by side, pooling of every stage, views, frozen layers, the feature cache."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from rsretrieval.models import DualEncoder, TowerConfig
 from rsretrieval.models.dual_encoder import views
 from rsretrieval.models.layers import freeze, layer_numbers
 from rsretrieval.models.timm_towers import TimmImageTower
+from rsretrieval.models.transformers_towers import TransformersTextTower
 from rsretrieval.module import OptimizerConfig, RetrievalModule
 
 LITE = TowerConfig("timm", "test_efficientnet", pooling="levels")
@@ -43,6 +44,18 @@ def test_levels_are_mean_and_deviation_of_every_stage(name: str) -> None:
         pairs = levels.unfold(1, 2 * stage.shape[1], 1)
         wanted = torch.cat([deviation, mean], 1)
         assert (pairs - wanted[:, None]).abs().amax((0, 2)).min() < 1e-5
+
+
+def test_levels_of_a_text_are_the_means_of_words_and_layers(text: TowerConfig) -> None:
+    tower = TransformersTextTower(replace(text, pooling="levels")).eval()
+    tokens = tower.tokenize(["a red plane", "two ships in the harbour"])
+    with torch.no_grad():
+        found = tower(tokens)
+        states = tower.model(**tokens, output_hidden_states=True).hidden_states
+    assert found.pooled.shape == (2, tower.pooled_width) == (2, 2 * tower.token_width)
+    for row, length in enumerate(tokens["attention_mask"].sum(1).tolist()):
+        wanted = torch.cat([state[row, :length].mean(0) for state in states])
+        torch.testing.assert_close(found.pooled[row], wanted)
 
 
 def test_towers_side_by_side(text: TowerConfig) -> None:

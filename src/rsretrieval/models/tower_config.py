@@ -24,9 +24,10 @@ class TowerConfig:
         weights: null, ``pretrained``, ``pretrained:TAG``, ``hub:…``, ``package:…`` or a path (see ``models.weights``).
         frozen: never train it; it stays in evaluation mode.
         frozen_layers: never train the first so many layers (the stem or the embeddings are the first).
-        pooling: of transformers' tokens into the global vector, ``cls`` or ``mean``; with timm, ``levels`` puts the
-            mean and the standard deviation over all positions of every stage and of the last map beside the network's
-            own global vector, since texture lives in the lower ones.
+        pooling: of transformers' tokens into the global vector, ``cls`` or ``mean``, or ``levels``: the means of the
+            word embeddings and of every layer end to end, since the words themselves live in the lower ones. With timm,
+            ``levels`` puts the mean and the standard deviation over all positions of every stage and of the last map
+            beside the network's own global vector, since texture does.
         max_tokens: longest text, in tokens (transformers).
         attention_mask: False lets a text attend to its padding, as the authors' release does (transformers).
         options: further arguments of the library's constructor.

@@ -15,12 +15,8 @@ from rsretrieval.models.weights import FORMS, WeightsError, locate
 from rsretrieval.types import Features
 
 
-def _pool(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """``(B, T, W)`` to ``(B, W)``: the first token, or the mean over those that the mask ``(B, T)`` keeps."""
-    if pooling == "cls":
-        return tokens[:, 0]
-    if pooling != "mean":
-        raise ValueError(f"pooling='{pooling}' is unknown; possible are 'cls' and 'mean'")
+def _pool(tokens: Tensor, mask: Tensor) -> Tensor:
+    """``(B, T, W)`` to ``(B, W)``: the mean over the tokens that the mask ``(B, T)`` keeps."""
     weights = mask.to(tokens.dtype)[..., None]
     return (tokens * weights).sum(1) / weights.sum(1)
 
@@ -66,7 +62,11 @@ class TransformersTextTower(nn.Module):
         self.config = config
         self.model, place = _build_transformers(config)
         self.tokenizer = AutoTokenizer.from_pretrained(place, padding_side="right")
+        if config.pooling not in ("cls", "mean", "levels"):
+            raise ValueError(f"pooling='{config.pooling}' is unknown; possible are 'cls', 'mean' and 'levels'")
         self.pooled_width = self.token_width = int(self.model.config.hidden_size)
+        if config.pooling == "levels":
+            self.pooled_width *= int(self.model.config.num_hidden_layers) + 1
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # never used here; DDP takes parameters without a gradient for a fault
 
@@ -94,5 +94,10 @@ class TransformersTextTower(nn.Module):
         return Features(torch.cat([part.pooled for part in parts])[back], torch.cat(tokens)[back])
 
     def _encode(self, ids: Tensor, mask: Tensor) -> Features:
-        tokens = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return Features(_pool(tokens, mask, self.config.pooling), tokens)
+        levels = self.config.pooling == "levels"
+        found = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=levels)
+        tokens: Tensor = found.last_hidden_state
+        if self.config.pooling == "cls":
+            return Features(tokens[:, 0], tokens)
+        states = found.hidden_states if levels else [tokens]
+        return Features(torch.cat([_pool(state, mask) for state in states], dim=1), tokens)
