@@ -4,8 +4,8 @@
 
 The towers are those of ``configs/rsicd_lite.yaml``, both frozen; rows with FGIS take EfficientNet-Lite0 as its prior.
 One caption of an image an epoch, the images in their four mirrorings. The figure is validation mR after the last epoch
-(no epoch is chosen), of averaged weights, in the mean over the views. Each finished run is a line of ``--out``, and is
-not made again.
+(no epoch is chosen), of averaged weights, in the mean over the views; FGIS runs in bf16. Each finished run is a line of
+``--out``, and is not made again.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def train(
                 for part in range(len(data["train"][0]))
             ]
             texts = [table.captions[r][c] for r, c in chosen.tolist()]
-            image = model.embed([part.float() for part in seen])
+            with torch.autocast("cpu", torch.bfloat16, enabled=bool(row.get("fgis"))):  # halves the time of FGIS
+                image = model.embed([part.float() for part in seen])
             text = F.normalize(model.text_projection(data["texts"][[keys[t] for t in texts]]), dim=1)
             values = torch.tensor([table.values[r][c] for r, c in chosen.tolist()])
             batch = Pairs(image, text, rows, text_ids(texts), scenes[rows], values)

@@ -25,6 +25,23 @@ def text(tiny_bert: str) -> TowerConfig:
     return TowerConfig("transformers", tiny_bert, pooling="mean")
 
 
+def test_texts_through_a_tower_and_its_frozen_self(text: TowerConfig) -> None:
+    parts = [asdict(text), asdict(replace(text, pooling="levels", frozen=True))]
+    model = DualEncoder(FROZEN, TowerConfig("joint", "two", options={"towers": parts}), None, embed_dim=32)
+    trained, frozen = model.text_tower.towers
+    texts = ["a red plane", "two ships in the harbour"]
+    with torch.no_grad():
+        found = model.eval().text_tower(model.text_tower.tokenize(texts))
+        expected = [tower(tower.tokenize(texts)).pooled for tower in (trained, frozen)]
+        torch.testing.assert_close(found.pooled, torch.cat(expected, 1))
+    model.train()
+    assert trained.training
+    assert not frozen.training
+    model.encode_text(texts).sum().backward()
+    assert all(parameter.grad is None for parameter in frozen.parameters())
+    assert all(parameter.grad is not None for parameter in trained.parameters())
+
+
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
 def test_levels_are_mean_and_deviation_of_every_stage(name: str) -> None:
     tower = TimmImageTower(TowerConfig("timm", name, pooling="levels"), 64).eval()
