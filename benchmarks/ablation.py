@@ -78,7 +78,7 @@ def build(row: dict[str, Any], options: list[str], seed: int) -> RetrievalModule
     """The module of a row, everything but its heads frozen."""
     torch.manual_seed(seed)
     model = yaml.safe_load(CONFIG.read_text())["model"]
-    model["text"]["frozen"] = True
+    model |= {"text": model["text"]["options"]["towers"][-1], "separate_heads": False}
     model["objective"] = {"temperature": 0.1, "learn_temperature": False, **row.get("objective", {})}
     if row.get("fgis"):
         lite0 = model["image"]["options"]["towers"][0]

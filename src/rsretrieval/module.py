@@ -72,6 +72,7 @@ class RetrievalModule(LightningModule):
         steady: eases FGIS in, see :class:`rsretrieval.models.FGIS`.
         eval_views: see this and the next in :class:`rsretrieval.models.DualEncoder`.
         cache_features: of a frozen image side.
+        separate_heads: see :class:`rsretrieval.models.DualEncoder`.
         rerank: re-rank in ``test`` by the whole set of queries, and report it apart; null for not.
         objective: settings of the losses.
         optimizer: settings of the optimiser.
@@ -93,6 +94,7 @@ class RetrievalModule(LightningModule):
         steady: bool = False,
         eval_views: int = 1,
         cache_features: bool = False,
+        separate_heads: bool = False,
         rerank: RerankConfig | None = None,
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerConfig = OptimizerConfig(),
@@ -114,6 +116,7 @@ class RetrievalModule(LightningModule):
             "steady": steady,
             "eval_views": eval_views,
             "cache_features": cache_features,
+            "separate_heads": separate_heads,
         }
         objective, self.optimizer = _config(ObjectiveConfig, objective), _config(OptimizerConfig, optimizer)
         self.rerank = None if rerank is None else _config(RerankConfig, rerank)
@@ -127,14 +130,19 @@ class RetrievalModule(LightningModule):
         self._encoded: set[int] = set()
 
     def losses(self, batch: Batch, weights: Mapping[str, float], epoch: int) -> dict[str, Tensor]:
-        """Losses of the global batch, gathered with gradients, and under ``loss`` their weighted sum."""
+        """Losses of the global batch, gathered with gradients, and under ``loss`` their weighted sum.
+
+        Each is the mean over the heads of the model.
+        """
         image, text = self.model(batch.images, batch.texts)
         mine = Pairs(image, text, batch.image_ids, batch.text_ids, batch.scenes, batch.caption_values)
         sizes = rows_of_ranks(image)
         first = sum(sizes[: rank()])
         pairs = mine.map(lambda field: gather(field, sizes))
-        values: dict[str, Tensor] = self.objective(pairs, slice(first, first + len(image)), weights, epoch)
-        return values
+        local, heads = slice(first, first + len(image)), self.model.heads
+        parts = zip(*((field * heads**0.5).chunk(heads, dim=1) for field in (pairs.image, pairs.text)), strict=True)
+        each = [self.objective(pairs._replace(image=i, text=t), local, weights, epoch) for i, t in parts]
+        return {name: torch.stack([values[name] for values in each]).mean(0) for name in each[0]}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout a function of seed, step and process, so that a resumed run draws what it would have drawn."""

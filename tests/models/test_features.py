@@ -6,14 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from rsretrieval.cache import FeatureCache
+from rsretrieval.losses import contrastive_loss
 from rsretrieval.models import DualEncoder, TowerConfig
 from rsretrieval.models.dual_encoder import views
 from rsretrieval.models.layers import freeze, layer_numbers
 from rsretrieval.models.timm_towers import TimmImageTower
 from rsretrieval.models.transformers_towers import TransformersTextTower
 from rsretrieval.module import OptimizerConfig, RetrievalModule
+from rsretrieval.types import Batch, text_ids
 
 LITE = TowerConfig("timm", "test_efficientnet", pooling="levels")
 FROZEN = replace(LITE, frozen=True)
@@ -40,6 +43,38 @@ def test_texts_through_a_tower_and_its_frozen_self(text: TowerConfig) -> None:
     model.encode_text(texts).sum().backward()
     assert all(parameter.grad is None for parameter in frozen.parameters())
     assert all(parameter.grad is not None for parameter in trained.parameters())
+
+
+def test_separate_heads(text: TowerConfig) -> None:
+    parts = [asdict(text), asdict(replace(text, pooling="levels", frozen=True))]
+    joint = TowerConfig("joint", "two", options={"towers": parts})
+    module = RetrievalModule(FROZEN, joint, None, embed_dim=32, image_size=64, eval_views=2, separate_heads=True)
+    model, texts = module.model.eval(), ["a red plane", "two ships in the harbour"]
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        image, words = model(images, texts)
+        assert image.shape == words.shape == (2, model.embed_dim) == (2, 64)
+        assert image.norm(dim=1).allclose(torch.ones(2))
+        cosines = []
+        for head, tower in enumerate(model.text_tower.towers):
+            mine = slice(32 * head, 32 * (head + 1))
+            alone = model.text_projection.layers[head](tower(tower.tokenize(texts)).pooled)
+            torch.testing.assert_close(words[:, mine] * 2**0.5, normalize(alone, dim=1))
+            cosines.append(normalize(image[:, mine], dim=1) @ normalize(words[:, mine], dim=1).T)
+        torch.testing.assert_close(image @ words.T, (cosines[0] + cosines[1]) / 2)
+        ids = torch.arange(2)
+        batch = Batch(images, ids, texts, text_ids(texts), ids, ids, torch.ones(2))
+        found = module.losses(batch, {"contrastive": 1.0}, 0)["loss"]
+        image, words = (part.chunk(2, dim=1) for part in module.model(images, texts))
+        each = [
+            contrastive_loss(image=normalize(i), text=normalize(t), image_ids=ids, temperature=0.07)
+            for i, t in zip(image, words, strict=True)
+        ]
+        torch.testing.assert_close(found, torch.stack(each).mean())
+    with pytest.raises(ValueError, match="separate_heads needs a text tower of the library 'joint', and `prior: null`"):
+        DualEncoder(FROZEN, joint, PRIOR, image_size=64, separate_heads=True)
+    with pytest.raises(ValueError, match="separate_heads needs"):
+        DualEncoder(FROZEN, text, None, image_size=64, separate_heads=True)
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])

@@ -15,7 +15,7 @@ from rsretrieval.models.fgis import FGIS
 from rsretrieval.models.layers import freeze
 from rsretrieval.models.timm_towers import ConvolutionalPrior
 from rsretrieval.models.tower_config import TowerConfig
-from rsretrieval.models.towers import IMAGE_TOWERS, TEXT_TOWERS, library
+from rsretrieval.models.towers import IMAGE_TOWERS, TEXT_TOWERS, JointTextTower, library
 
 CLIP_MEAN: tuple[float, float, float] = (0.4815, 0.4578, 0.4082)
 CLIP_STD: tuple[float, float, float] = (0.2686, 0.2613, 0.2758)
@@ -26,6 +26,20 @@ def views(images: Tensor, count: int) -> list[Tensor]:
     flips: list[tuple[int, ...]] = [(), (-1,), (-2,), (-1, -2)]
     turned = [images, images.transpose(-1, -2)] if count > 4 else [images]
     return [image.flip(dims) for image in turned for dims in flips][:count]
+
+
+class BlockLinear(nn.Module):
+    """A linear layer for each part of a vector: ``(B, sum of widths)`` to ``(B, len(widths) * out)``."""
+
+    def __init__(self, widths: Sequence[int], out: int) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        self.layers = nn.ModuleList(nn.Linear(width, out) for width in widths)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Each part through its layer, end to end."""
+        parts = torch.split(vectors, self.widths, dim=-1)
+        return torch.cat([layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=-1)
 
 
 class DualEncoder(nn.Module):
@@ -47,9 +61,14 @@ class DualEncoder(nn.Module):
             (and turned by 90 degrees); from above there is no up.
         cache_features: keep what the frozen image side gives on disk (``rsretrieval.cache``), so that what is above it
             trains in seconds. Needs a frozen image tower and prior, and an augmentation of few variants.
+        separate_heads: each tower of a text tower of the library ``joint`` gets a projection of its own, and the image
+            one for each. An embedding is these heads end to end, each normalised, so that a cosine is the mean of
+            theirs; :class:`rsretrieval.module.RetrievalModule` takes the losses of each head by itself. Trained
+            apart, heads err apart, as members of an ensemble do.
 
     Raises:
-        ValueError: for another number of views, or a cache of what trains.
+        ValueError: for another number of views, a cache of what trains, or separate heads of one text tower or with a
+            prior.
     """
 
     mean: Tensor
@@ -71,19 +90,24 @@ class DualEncoder(nn.Module):
         steady: bool = False,
         eval_views: int = 1,
         cache_features: bool = False,
+        separate_heads: bool = False,
     ) -> None:
         super().__init__()
         if eval_views not in (1, 2, 4, 8):
             raise ValueError(f"eval_views={eval_views} is unknown; possible are 1, 2, 4 and 8")
         self.eval_views = eval_views
-        self.image_size, self.embed_dim = image_size, embed_dim
+        self.image_size = image_size
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.image_tower: Any = library(IMAGE_TOWERS, image, "image")(image, image_size)
         self.text_tower: Any = library(TEXT_TOWERS, text, "text")(text)
         width = self.image_tower.pooled_width
-        self.pooled_projection = nn.Linear(width, embed_dim)
-        self.text_projection = nn.Linear(self.text_tower.pooled_width, embed_dim)
+        if separate_heads and (prior is not None or not isinstance(self.text_tower, JointTextTower)):
+            raise ValueError("separate_heads needs a text tower of the library 'joint', and `prior: null`: set these")
+        widths = [t.pooled_width for t in self.text_tower.towers] if separate_heads else [self.text_tower.pooled_width]
+        self.heads, self.embed_dim = len(widths), len(widths) * embed_dim
+        self.pooled_projection = nn.Linear(width, self.embed_dim)
+        self.text_projection = BlockLinear(widths, embed_dim) if separate_heads else nn.Linear(widths[0], embed_dim)
         self._frozen = [
             module
             for tower, config in ((self.image_tower, image), (self.text_tower, text))
@@ -164,12 +188,17 @@ class DualEncoder(nn.Module):
         parts = torch.split(self._caches[precision](images, see), widths, dim=1)
         return [part.reshape(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
+    def _normalize(self, vectors: Tensor) -> Tensor:
+        """``(B, embed_dim)`` with heads of equal length, and of length 1 as a whole."""
+        heads: Tensor = F.normalize(vectors.float().reshape(len(vectors), self.heads, -1), dim=-1)
+        return heads.flatten(1).div(self.heads**0.5)
+
     def embed(self, seen: Sequence[Tensor]) -> Tensor:
         """What :meth:`see` gives to ``(B, embed_dim)`` L2-normalised."""
         pooled, *rest = seen
         pooled = self.pooled_projection(pooled)
         if self.prior is None:
-            return F.normalize(pooled.float(), dim=-1)
+            return self._normalize(pooled)
         tokens, early, last = rest
         fused: Tensor = self.fgis(early, self.prior_projection(last), pooled, self.token_projection(tokens))
         return F.normalize(fused.float(), dim=-1)
@@ -183,13 +212,13 @@ class DualEncoder(nn.Module):
         if self.training or self.eval_views == 1:
             return self.embed(self.see(images))
         each = [self.embed(self.see(view)) for view in views(images, self.eval_views)]
-        return F.normalize(torch.stack(each).mean(0), dim=-1)
+        return self._normalize(torch.stack(each).mean(0))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """``M`` texts to ``(M, embed_dim)`` L2-normalised."""
-        device = self.text_projection.weight.device
+        device = self.mean.device
         tokens = {key: value.to(device) for key, value in self.text_tower.tokenize(texts).items()}
-        return F.normalize(self.text_projection(self.text_tower(tokens).pooled).float(), dim=-1)
+        return self._normalize(self.text_projection(self.text_tower(tokens).pooled))
 
     def forward(self, images: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Embeddings of images and texts."""
