@@ -7,7 +7,7 @@ give; frozen networks from installed packages are not stored again) and, publish
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Retriever:
         folder = _folder(name)
         settings = json.loads((folder / CONFIG).read_text())
         model = RetrievalModule(**{**settings["model"], "cache_features": False}).model
-        stored = {key: tensor.float() for key, tensor in load_file(folder / WEIGHTS).items()}
+        stored = _unpacked(load_file(folder / WEIGHTS))
         missing = {key: tensor for key, tensor in model.state_dict().items() if key not in stored}
         surplus = sorted(set(stored) - set(model.state_dict()))
         with safe_open(folder / WEIGHTS, "pt") as file:
@@ -120,7 +120,31 @@ def _folder(name: str) -> Path:
         ) from error
 
 
-def export(checkpoint: str, to: str, image_size: int | None = None, max_words: int = 30) -> None:
+SCALE = "|scale"  # after a tensor's name, where it is kept as integers
+
+
+def _packed(tensors: Mapping[str, Tensor], *, int8: bool) -> dict[str, Tensor]:
+    """Tensors in half precision; matrices as integers of eight bits and a scale for each row, where asked for."""
+    packed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if int8 and tensor.ndim >= 2:
+            scale = tensor.abs().amax(dim=tuple(range(1, tensor.ndim)), keepdim=True).clamp_min(1e-12) / 127
+            packed[name], packed[name + SCALE] = (tensor / scale).round().to(torch.int8), scale
+        else:
+            packed[name] = tensor.half() if tensor.is_floating_point() else tensor
+    return {name: tensor.contiguous() for name, tensor in packed.items()}
+
+
+def _unpacked(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`_packed` was given, as far as it was kept."""
+    return {
+        name: tensor.float() * packed[name + SCALE] if name + SCALE in packed else tensor.float()
+        for name, tensor in packed.items()
+        if not name.endswith(SCALE)
+    }
+
+
+def export(checkpoint: str, to: str, image_size: int | None = None, max_words: int = 30, *, int8: bool = False) -> None:
     """Write a checkpoint as a folder for :meth:`Retriever.from_pretrained`, in half precision.
 
     Args:
@@ -128,18 +152,19 @@ def export(checkpoint: str, to: str, image_size: int | None = None, max_words: i
         to: the folder to write to.
         image_size: side of the images in evaluation, in pixels; null for the model's.
         max_words: longest sentence, in words.
+        int8: keep matrices in eight bits and a scale for each row, in half the space.
     """
     module = RetrievalModule.load_from_checkpoint(checkpoint, map_location="cpu", cache_features=False)
     hyper: dict[str, Any] = dict(module.hparams)
     built = RetrievalModule(**hyper).model.state_dict()
-    stored = {
-        key: (value.half() if value.is_floating_point() else value).contiguous()
+    changed = {
+        key: value
         for key, value in module.model.state_dict().items()
         if not value.allclose(built[key], rtol=2**-11, atol=0.0)  # what half precision can tell apart
     }
-    rest = fingerprint({key: value for key, value in built.items() if key not in stored})
+    rest = fingerprint({key: value for key, value in built.items() if key not in changed})
     folder = Path(to).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(stored, folder / WEIGHTS, metadata={"rest": rest})
+    save_file(_packed(changed, int8=int8), folder / WEIGHTS, metadata={"rest": rest})
     settings = {"model": hyper, "image_size": image_size or module.model.image_size, "max_words": max_words}
     (folder / CONFIG).write_text(json.dumps(settings, indent=1) + "\n")
