@@ -34,6 +34,9 @@ def tiny(run: Path, data: str, bert: str, clip: str, config: Path) -> list[str]:
     image = {"library": "open_clip", "name": clip} if is_clip else {"library": "timm", "name": "test_resnet"}
     text = {"library": "open_clip", "name": clip} if is_clip else {"library": "transformers", "name": bert}
     prior = {"library": "timm", "name": "test_resnet", "frozen": True}
+    if model.get("separate_heads"):
+        towers = [{**text, "pooling": "mean"}, {**text, "pooling": "levels", "frozen": True}]
+        text, prior = {"library": "joint", "name": "two", "options": {"towers": towers}}, None
     small = {
         "trainer": {"accelerator": "cpu", "max_epochs": 1, "precision": "32-true", "default_root_dir": str(run)},
         "data": {
@@ -41,7 +44,7 @@ def tiny(run: Path, data: str, bert: str, clip: str, config: Path) -> list[str]:
             "num_workers": 0, "holdout": 0.0,
         },
         "model": {
-            name: {"weights": None, "options": {}, **tower}
+            name: tower and {"weights": None, "options": {}, **tower}
             for name, tower in (("image", image), ("text", text), ("prior", prior))
         },
     }  # fmt: skip
