@@ -127,7 +127,7 @@ def _packed(tensors: Mapping[str, Tensor], *, int8: bool) -> dict[str, Tensor]:
     """Tensors in half precision; matrices as integers of eight bits and a scale for each row, where asked for."""
     packed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if int8 and tensor.ndim >= 2:
+        if int8 and tensor.ndim >= 2 and tensor.is_floating_point():
             scale = tensor.abs().amax(dim=tuple(range(1, tensor.ndim)), keepdim=True).clamp_min(1e-12) / 127
             packed[name], packed[name + SCALE] = (tensor / scale).round().to(torch.int8), scale
         else:

@@ -49,7 +49,7 @@ class DualEncoder(nn.Module):
         image: the image tower.
         text: the text tower.
         prior: the convolutional prior of FGIS (a timm model), or None for a dual encoder without FGIS.
-        embed_dim: width of the common space.
+        embed_dim: width of the common space (of each head, where they are separate).
         dropout: on the projections of the convolutional and of the fused features.
         graph_steps: steps of FGIS.
         image_size: side of the square images, in pixels.
