@@ -91,7 +91,7 @@ def test_fit_test_validate_predict(
 def test_a_checkpoint_that_is_not_there(tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str) -> None:
     args = tiny(tmp_path / "run", tiny_data, tiny_bert, tiny_clip, CONFIGS[0])
     with pytest.raises(FileNotFoundError, match=r"no checkpoint 'best' in .* which has \[\]: give the run's folder"):
-        cli.main(["test", *args, "--ckpt_path", "best", "--model.rerank.method=csls"])
+        cli.main(["test", *args, "--ckpt_path", "best"])
 
 
 def test_weights_and_biases_offline(

@@ -139,9 +139,9 @@ class RetrievalModule(LightningModule):
         sizes = rows_of_ranks(image)
         first = sum(sizes[: rank()])
         pairs = mine.map(lambda field: gather(field, sizes))
-        local, heads = slice(first, first + len(image)), self.model.heads
-        parts = zip(*((field * heads**0.5).chunk(heads, dim=1) for field in (pairs.image, pairs.text)), strict=True)
-        each = [self.objective(pairs._replace(image=i, text=t), local, weights, epoch) for i, t in parts]
+        local = slice(first, first + len(image))
+        heads = zip(self.model.by_head(pairs.image), self.model.by_head(pairs.text), strict=True)
+        each = [self.objective(pairs._replace(image=i, text=t), local, weights, epoch) for i, t in heads]
         return {name: torch.stack([values[name] for values in each]).mean(0) for name in each[0]}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

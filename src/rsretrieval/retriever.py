@@ -88,7 +88,7 @@ class Retriever:
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 128) -> Tensor:
-        """Sentences to ``(M, d)`` float32, L2-normalised, on the CPU.
+        """Sentences to ``(M, d)`` float32, L2-normalised, on the CPU; equal ones to equal vectors, so that they tie.
 
         Raises:
             ValueError: for a sentence without a word.
@@ -96,10 +96,11 @@ class Retriever:
         cleaned = [clean(text, self.max_words) for text in texts]
         if "" in cleaned:
             raise ValueError(f"sentence {cleaned.index('')} ({texts[cleaned.index('')]!r}) has no word: leave it out")
-        found = [torch.zeros(0, self.model.embed_dim)]
-        for start in range(0, len(cleaned), batch_size):
-            found.append(self.model.encode_text(cleaned[start : start + batch_size]).cpu())
-        return torch.cat(found)
+        distinct = {text: number for number, text in enumerate(dict.fromkeys(cleaned))}
+        every, found = list(distinct), [torch.zeros(0, self.model.embed_dim)]
+        for start in range(0, len(every), batch_size):
+            found.append(self.model.encode_text(every[start : start + batch_size]).cpu())
+        return torch.cat(found)[[distinct[text] for text in cleaned]]
 
 
 def _folder(name: str) -> Path:

@@ -193,6 +193,10 @@ class DualEncoder(nn.Module):
         heads: Tensor = F.normalize(vectors.float().reshape(len(vectors), self.heads, -1), dim=-1)
         return heads.flatten(1).div(self.heads**0.5)
 
+    def by_head(self, embeddings: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings ``(B, embed_dim)`` as each head's ``(B, embed_dim / heads)``, L2-normalised."""
+        return torch.chunk(embeddings.mul(self.heads**0.5), self.heads, dim=1)
+
     def embed(self, seen: Sequence[Tensor]) -> Tensor:
         """What :meth:`see` gives to ``(B, embed_dim)`` L2-normalised."""
         pooled, *rest = seen
