@@ -72,7 +72,8 @@ class RetrievalModule(LightningModule):
         steady: eases FGIS in, see :class:`rsretrieval.models.FGIS`.
         eval_views: see this and the next in :class:`rsretrieval.models.DualEncoder`.
         cache_features: of a frozen image side.
-        separate_heads: see :class:`rsretrieval.models.DualEncoder`.
+        separate_heads: see this and the next in :class:`rsretrieval.models.DualEncoder`.
+        chunk_size: of a large batch's images and texts.
         rerank: re-rank in ``test`` by the whole set of queries, and report it apart; null for not.
         objective: settings of the losses.
         optimizer: settings of the optimiser.
@@ -95,6 +96,7 @@ class RetrievalModule(LightningModule):
         eval_views: int = 1,
         cache_features: bool = False,
         separate_heads: bool = False,
+        chunk_size: int | None = None,
         rerank: RerankConfig | None = None,
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerConfig = OptimizerConfig(),
@@ -117,6 +119,7 @@ class RetrievalModule(LightningModule):
             "eval_views": eval_views,
             "cache_features": cache_features,
             "separate_heads": separate_heads,
+            "chunk_size": chunk_size,
         }
         objective, self.optimizer = _config(ObjectiveConfig, objective), _config(OptimizerConfig, optimizer)
         self.rerank = None if rerank is None else _config(RerankConfig, rerank)
@@ -212,8 +215,9 @@ class RetrievalModule(LightningModule):
         """Trainable parameters by learning rate and decay; none on biases and norms (fewer than two dimensions)."""
         config = self.optimizer
         depths: dict[int, int] = {}  # of a tower's parameter: layers above it
-        for tower in (self.model.image_tower, self.model.text_tower, self.model.prior):
-            numbers = {} if tower is None else layer_numbers(tower)
+        sides = [side for side in (self.model.image_tower, self.model.text_tower, self.model.prior) if side is not None]
+        for tower in (tower for side in sides for tower in getattr(side, "towers", [side])):
+            numbers = layer_numbers(tower)
             for name, number in numbers.items():
                 depths[id(tower.get_parameter(name))] = max(numbers.values()) - number
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}

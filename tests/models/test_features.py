@@ -160,6 +160,51 @@ def test_each_layer_learns_slower_than_the_one_above(text: TowerConfig) -> None:
         assert rates[id(parameter)] == pytest.approx(0.5 * 0.1 ** (top - numbers[name]))
 
 
+def test_towers_side_by_side_each_count_their_own_layers(text: TowerConfig) -> None:
+    parts = [asdict(replace(LITE, name=name)) for name in ("test_efficientnet", "test_vit")]
+    optimizer = OptimizerConfig(learning_rate=1.0, layer_decay=0.1)
+    joint = TowerConfig("joint", "two", options={"towers": parts})
+    module = RetrievalModule(joint, text, None, embed_dim=32, image_size=64, optimizer=optimizer)
+    rates = {id(p): group["lr"] for group in module.parameter_groups() for p in group["params"]}
+    depths = []
+    for tower in module.model.image_tower.towers:
+        numbers = layer_numbers(tower)
+        depths.append(max(numbers.values()))
+        for name, parameter in tower.named_parameters():
+            assert rates[id(parameter)] == pytest.approx(0.1 ** (depths[-1] - numbers[name]))
+    assert depths[0] != depths[1]
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_chunks_have_the_gradients_of_the_whole_batch(text: TowerConfig, separate: bool) -> None:
+    parts = [asdict(text), asdict(replace(text, pooling="levels"))]
+    joint = TowerConfig("joint", "two", options={"towers": parts})
+    image = TowerConfig("timm", "test_vit", pooling="levels")  # no batch norm
+    torch.manual_seed(0)
+    whole = DualEncoder(image, joint, None, embed_dim=32, image_size=64, separate_heads=separate)
+    model = DualEncoder(image, joint, None, embed_dim=32, image_size=64, separate_heads=separate, chunk_size=4)
+    model.load_state_dict(whole.state_dict())
+    seen: list[int] = []
+    model.image_tower.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    images = torch.rand(10, 3, 64, 64)
+    texts = [f"{first} {second}" for first in ("two", "red", "a", "in", "the") for second in ("plane", "ships")]
+    for each in (whole, model):
+        for module in each.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        mine, words = each(images, texts)
+        contrastive_loss(image=mine, text=words, image_ids=torch.arange(10), temperature=0.1).backward()
+    for (name, mine), expected in zip(model.named_parameters(), whole.parameters(), strict=True):
+        if expected.grad is not None:
+            torch.testing.assert_close(mine.grad, expected.grad, atol=1e-6, rtol=1e-4, msg=name)
+    assert seen == [4, 4, 2, 2, 4, 4]  # once more each in the backward pass, the last first
+    with torch.no_grad():
+        model.eval()(images, texts)
+    assert seen[6:] == [10]
+    with pytest.raises(ValueError, match="chunk_size=0 encodes nothing: give 1 or more"):
+        DualEncoder(image, text, None, chunk_size=0)
+
+
 def test_views_are_the_eight_of_a_square(text: TowerConfig) -> None:
     image = torch.arange(9.0).view(1, 1, 3, 3)
     eight = {tuple(view.flatten().tolist()) for view in views(image, 8)}

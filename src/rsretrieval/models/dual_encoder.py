@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rsretrieval.cache import FeatureCache, cache_folder, fingerprint
 from rsretrieval.models.fgis import FGIS
@@ -65,10 +66,13 @@ class DualEncoder(nn.Module):
             one for each. An embedding is these heads end to end, each normalised, so that a cosine is the mean of
             theirs; :class:`rsretrieval.module.RetrievalModule` takes the losses of each head by itself. Trained
             apart, heads err apart, as members of an ensemble do.
+        chunk_size: encode a training batch in chunks of so many images or texts, and each again in the backward pass:
+            activations take the memory of one chunk, while losses and gradients are those of the whole batch (the
+            gradient cache of Gao et al., 2021). Costs a second forward pass. Batch norms that train see chunks.
 
     Raises:
-        ValueError: for another number of views, a cache of what trains, or separate heads of one text tower or with a
-            prior.
+        ValueError: for another number of views, a cache of what trains, separate heads of one text tower or with a
+            prior, or chunks of less than 1.
     """
 
     mean: Tensor
@@ -91,8 +95,12 @@ class DualEncoder(nn.Module):
         eval_views: int = 1,
         cache_features: bool = False,
         separate_heads: bool = False,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"chunk_size={chunk_size} encodes nothing: give 1 or more, or null for the whole batch")
+        self.chunk_size = chunk_size
         if eval_views not in (1, 2, 4, 8):
             raise ValueError(f"eval_views={eval_views} is unknown; possible are 1, 2, 4 and 8")
         self.eval_views = eval_views
@@ -226,4 +234,11 @@ class DualEncoder(nn.Module):
 
     def forward(self, images: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Embeddings of images and texts."""
-        return self.encode_image(images), self.encode_text(texts)
+        return self._in_chunks(self.encode_image, images), self._in_chunks(self.encode_text, texts)
+
+    def _in_chunks(self, encode: Callable[[Any], Tensor], inputs: Tensor | Sequence[str]) -> Tensor:
+        size = self.chunk_size or len(inputs)
+        if not self.training or size >= len(inputs):
+            return encode(inputs)
+        chunks = [inputs[i : i + size] for i in range(0, len(inputs), size)]
+        return torch.cat([checkpoint(encode, chunk, use_reentrant=False) for chunk in chunks])
