@@ -238,7 +238,7 @@ class DualEncoder(nn.Module):
 
     def _in_chunks(self, encode: Callable[[Any], Tensor], inputs: Tensor | Sequence[str]) -> Tensor:
         size = self.chunk_size or len(inputs)
-        if not self.training or size >= len(inputs):
+        if size >= len(inputs) or not torch.is_grad_enabled():
             return encode(inputs)
         chunks = [inputs[i : i + size] for i in range(0, len(inputs), size)]
         return torch.cat([checkpoint(encode, chunk, use_reentrant=False) for chunk in chunks])
