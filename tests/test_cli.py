@@ -73,12 +73,13 @@ def test_fit_test_validate_predict(
     run = tmp_path / "run"
     args = tiny(run, tiny_data, tiny_bert, tiny_clip, CONFIGS[0])
     with caplog.at_level("INFO"):
+        args.append("--model.query_bank=8")
         cli.main(["fit", *args])
         cli.main(["test", *args, "--ckpt_path", "best", "--model.rerank.method=csls"])
-        cli.main(["validate", *args, "--ckpt_path", "last"])
+        cli.main(["validate", *args, "--ckpt_path", "last", "--model.rerank.queries=bank"])
         cli.main(["predict", *args, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")])
     assert re.search(r"val, best epoch \(0\) +\d", caplog.text)
-    for row in ("test", "test, re-ranked by all queries"):
+    for row in ("test", "test, re-ranked by all queries", "val", "val, re-ranked by the query bank"):
         assert re.search(rf"^{row}( +\d+\.\d\d){{7}}$", caplog.text, re.MULTILINE)
     for split in ("val", "test"):
         assert Image.open(run / f"results-{split}.png").size[0] > 500

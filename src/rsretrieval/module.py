@@ -72,9 +72,10 @@ class RetrievalModule(LightningModule):
         steady: eases FGIS in, see :class:`rsretrieval.models.FGIS`.
         eval_views: see this and the next in :class:`rsretrieval.models.DualEncoder`.
         cache_features: of a frozen image side.
-        separate_heads: see this and the next in :class:`rsretrieval.models.DualEncoder`.
+        separate_heads: see this and the next two in :class:`rsretrieval.models.DualEncoder`.
         chunk_size: of a large batch's images and texts.
-        rerank: re-rank in ``test`` by the whole set of queries, and report it apart; null for not.
+        query_bank: size.
+        rerank: re-rank in ``test`` and ``validate``, and report it apart; null for not.
         objective: settings of the losses.
         optimizer: settings of the optimiser.
     """
@@ -97,6 +98,7 @@ class RetrievalModule(LightningModule):
         cache_features: bool = False,
         separate_heads: bool = False,
         chunk_size: int | None = None,
+        query_bank: int = 0,
         rerank: RerankConfig | None = None,
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerConfig = OptimizerConfig(),
@@ -120,9 +122,14 @@ class RetrievalModule(LightningModule):
             "cache_features": cache_features,
             "separate_heads": separate_heads,
             "chunk_size": chunk_size,
+            "query_bank": query_bank,
         }
         objective, self.optimizer = _config(ObjectiveConfig, objective), _config(OptimizerConfig, optimizer)
         self.rerank = None if rerank is None else _config(RerankConfig, rerank)
+        if self.rerank is not None and self.rerank.queries == "bank" and not query_bank:
+            raise ValueError(
+                "rerank.queries: bank needs a model that was trained with query_bank: set it, or use `all`"
+            )
         configs = {**towers, "objective": objective, "optimizer": self.optimizer, "rerank": self.rerank}
         # Plain values, so that a checkpoint loads with weights_only=True.
         self.save_hyperparameters({**{k: v and asdict(v) for k, v in configs.items()}, **encoder})
@@ -142,6 +149,8 @@ class RetrievalModule(LightningModule):
         sizes = rows_of_ranks(image)
         first = sum(sizes[: rank()])
         pairs = mine.map(lambda field: gather(field, sizes))
+        if self.training and self.model.bank is not None:
+            self.model.bank.remember(pairs.image, pairs.text)
         local = slice(first, first + len(image))
         heads = zip(self.model.by_head(pairs.image), self.model.by_head(pairs.text), strict=True)
         each = [self.objective(pairs._replace(image=i, text=t), local, weights, epoch) for i, t in heads]
@@ -177,8 +186,12 @@ class RetrievalModule(LightningModule):
         )
 
     def _report(self, split: str) -> None:
-        figures = self.recall.compute()
-        self.log_dict({f"{split}/{name}": value for name, value in figures.items()})
+        """Log the figures and, outside of training and apart from them, those after re-ranking."""
+        found = {split: self.recall.compute()}
+        if self.rerank is not None and self.trainer.state.fn != "fit":
+            bank = self.model.bank.queries() if self.rerank.queries == "bank" and self.model.bank else None
+            found[f"{split}_reranked"] = self.recall.reranked(self.rerank, bank)
+        self.log_dict({f"{key}/{name}": value for key, figures in found.items() for name, value in figures.items()})
 
     def on_validation_epoch_start(self) -> None:
         """Begin anew; the embeddings stay afterwards, for who wants to look at them."""
@@ -192,7 +205,7 @@ class RetrievalModule(LightningModule):
         self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/i2t_R@1`` … ``val/mR``."""
+        """Log ``val/i2t_R@1`` … ``val/mR``, and ``val_reranked/…`` in ``validate`` where ``rerank`` is set."""
         self._report("val")
 
     def test_step(self, batch: Batch) -> None:
@@ -202,9 +215,6 @@ class RetrievalModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log ``test/i2t_R@1`` … ``test/mR``, and ``test_reranked/…`` where ``rerank`` is set."""
         self._report("test")
-        if self.rerank is not None:
-            figures = self.recall.reranked(self.rerank)
-            self.log_dict({f"test_reranked/{name}": value for name, value in figures.items()})
 
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:
         """Embeddings of a batch: ``image_ids``, ``image``, ``owners`` and ``text``, one row a caption."""

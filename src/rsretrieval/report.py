@@ -112,7 +112,7 @@ class RetrievalReport(Callback):
         if not self.best or figures["mR"] > self.best["figures"]["mR"]:
             self.best = {"epoch": trainer.current_epoch, "figures": figures}
         if trainer.state.fn == "validate":
-            self._report(trainer, pl_module, "val", {"val": figures}, trainer.val_dataloaders)
+            self._report(trainer, pl_module, "val", self._rows(trainer, pl_module, "val"), trainer.val_dataloaders)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last and the best epoch, and what the last one finds."""
@@ -122,12 +122,17 @@ class RetrievalReport(Callback):
             self._report(trainer, pl_module, "val", rows, trainer.val_dataloaders)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the test figures, and apart from them those that took the whole set of queries."""
-        rows = {"test": self._figures(trainer, "test")}
-        reranked = self._figures(trainer, "test_reranked")
-        if reranked:
-            rows["test, re-ranked by all queries"] = reranked
-        self._report(trainer, pl_module, "test", rows, trainer.test_dataloaders)
+        """Show the test figures."""
+        self._report(trainer, pl_module, "test", self._rows(trainer, pl_module, "test"), trainer.test_dataloaders)
+
+    def _rows(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, dict[str, float]]:
+        """The figures and, marked by what they took, those after re-ranking."""
+        rows = {split: self._figures(trainer, split)}
+        reranked = self._figures(trainer, f"{split}_reranked")
+        if reranked and isinstance(pl_module, RetrievalModule) and pl_module.rerank:
+            queries = {"all": "all queries", "bank": "the query bank"}[pl_module.rerank.queries]
+            rows[f"{split}, re-ranked by {queries}"] = reranked
+        return rows
 
     def _report(
         self,

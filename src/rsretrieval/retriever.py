@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
@@ -22,6 +22,7 @@ from rsretrieval.cache import fingerprint
 from rsretrieval.data.captions import clean
 from rsretrieval.data.stream import stack
 from rsretrieval.data.transforms import evaluation
+from rsretrieval.metrics.rerank import RerankConfig, hub_bias
 from rsretrieval.models import DualEncoder
 from rsretrieval.module import RetrievalModule
 
@@ -101,6 +102,27 @@ class Retriever:
         for start in range(0, len(every), batch_size):
             found.append(self.model.encode_text(every[start : start + batch_size]).cpu())
         return torch.cat(found)[[distinct[text] for text in cleaned]]
+
+    def hub_bias(
+        self, gallery: Tensor, queries: Literal["texts", "images"] = "texts", method: str = "dual_softmax"
+    ) -> Tensor:
+        """What to take from the scores of each item of an archive, so that those near to everything give way.
+
+        Args:
+            gallery: ``(N, d)`` embeddings of the items.
+            queries: what the archive will be searched by.
+            method: a key of :data:`rsretrieval.metrics.rerank.METHODS`.
+
+        Returns:
+            ``(N,)``, from the queries that the model keeps from its training.
+
+        Raises:
+            ValueError: if it keeps none, or for another method.
+        """
+        if self.model.bank is None:
+            raise ValueError("this model has no query bank: train it with model.query_bank, or use plain cosines")
+        image, text = self.model.bank.queries()
+        return hub_bias((text if queries == "texts" else image).cpu(), gallery, RerankConfig(method))
 
 
 def _folder(name: str) -> Path:

@@ -19,17 +19,20 @@ def slow_bias(queries: torch.Tensor, item: torch.Tensor, config: RerankConfig) -
     return bias / 2 if config.method == "dual_softmax" else bias
 
 
+@pytest.mark.parametrize("banked", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_against_loops(method: str) -> None:
+def test_against_loops(method: str, banked: bool) -> None:
     torch.manual_seed(0)
     image = normalize(torch.randn(12, 8) + torch.randn(8), dim=1)  # with a common direction: there are hubs
     owners = torch.arange(12).repeat_interleave(3)
     text = normalize(image[owners] + torch.randn(36, 8), dim=1)
     config = RerankConfig(method, neighbours=4)
-    found = reranked_recall(image=image, text=text, owners=owners, config=config, ks=(1, 3), ties="expected")
+    bank = (normalize(torch.randn(9, 8), dim=1), normalize(torch.randn(7, 8), dim=1)) if banked else None
+    found = reranked_recall(image=image, text=text, owners=owners, config=config, bank=bank, ks=(1, 3), ties="expected")
+    known = dict(zip(("i2t", "t2i"), bank or (image, text), strict=True))
     hits: dict[str, list[float]] = {name: [] for name in found if name != "mR"}
     for way, queries, gallery in (("i2t", image, text), ("t2i", text, image)):
-        biases = [slow_bias(queries, item, config) for item in gallery]
+        biases = [slow_bias(known[way], item, config) for item in gallery]
         for number, query in enumerate(queries):
             order = sorted(range(len(gallery)), key=lambda g: biases[g] - float(query @ gallery[g]))
             own = {g for g in range(len(gallery)) if (owners[g] == number if way == "i2t" else owners[number] == g)}

@@ -10,9 +10,11 @@ from torch.nn.functional import normalize
 
 from rsretrieval.cache import FeatureCache
 from rsretrieval.losses import contrastive_loss
+from rsretrieval.metrics import RerankConfig
 from rsretrieval.models import DualEncoder, TowerConfig
 from rsretrieval.models.dual_encoder import views
 from rsretrieval.models.layers import freeze, layer_numbers
+from rsretrieval.models.query_bank import QueryBank
 from rsretrieval.models.timm_towers import TimmImageTower
 from rsretrieval.models.transformers_towers import TransformersTextTower
 from rsretrieval.module import OptimizerConfig, RetrievalModule
@@ -173,6 +175,36 @@ def test_towers_side_by_side_each_count_their_own_layers(text: TowerConfig) -> N
         for name, parameter in tower.named_parameters():
             assert rates[id(parameter)] == pytest.approx(0.1 ** (depths[-1] - numbers[name]))
     assert depths[0] != depths[1]
+
+
+def test_the_bank_keeps_the_last_queries() -> None:
+    bank = QueryBank(4, 2)
+    with pytest.raises(ValueError, match=r"query bank is empty: train with model\.query_bank"):
+        bank.queries()
+    rows = torch.arange(12.0).view(6, 2)
+    bank.remember(rows[:3], -rows[:3])
+    assert [part.tolist() for part in bank.queries()] == [rows[:3].tolist(), (-rows[:3]).tolist()]
+    bank.remember(rows[3:5], -rows[3:5])
+    assert {tuple(row) for row in bank.queries()[0].tolist()} == {tuple(row) for row in rows[1:5].tolist()}
+    bank.remember(torch.cat([rows, rows + 20]), torch.cat([rows, rows + 20]))  # more than it holds
+    image, text = bank.queries()
+    assert {tuple(row) for row in image.tolist()} == {tuple(row) for row in (rows[2:] + 20).tolist()}
+    assert image.equal(text)
+
+
+def test_training_fills_the_bank(text: TowerConfig) -> None:
+    module = RetrievalModule(LITE, text, None, embed_dim=32, image_size=64, query_bank=8)
+    ids = torch.arange(3)
+    texts = ["a red plane", "two ships", "the harbour"]
+    batch = Batch(torch.rand(3, 3, 64, 64), ids, texts, text_ids(texts), ids, ids, torch.ones(3))
+    module.eval().losses(batch, {"contrastive": 1.0}, 0)
+    assert module.model.bank is not None
+    assert module.model.bank.seen == 0
+    module.train().losses(batch, {"contrastive": 1.0}, 0)
+    assert [part.shape for part in module.model.bank.queries()] == [(3, 32)] * 2
+    assert module.model.bank.queries()[0].norm(dim=1).allclose(torch.ones(3))
+    with pytest.raises(ValueError, match=r"rerank\.queries: bank needs a model that was trained with query_bank"):
+        RetrievalModule(LITE, text, None, embed_dim=32, image_size=64, rerank=RerankConfig(queries="bank"))
 
 
 @pytest.mark.parametrize("separate", [False, True])

@@ -1,13 +1,15 @@
 """Re-ranking against hubs: gallery items that are near to every query give way to those that are near to this one.
 
-Each method takes a bias from the score of every gallery item, found from the whole set of queries; so the figures are
-not those of a system that answers one query at a time, and are reported apart.
+Each method takes a bias from the score of every gallery item, found from a set of queries. Where that is the whole set
+of evaluation, the figures are not those of a system that answers one query at a time; where it is a bank of training
+queries (Bogolin et al., CVPR 2022), they are. Both are reported apart from the plain ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,11 +27,13 @@ class RerankConfig:
         method: a key of :data:`METHODS`.
         temperature: of the softmax over queries.
         neighbours: queries whose similarity counts, for ``csls``.
+        queries: ``all`` that are evaluated, or those of the model's ``bank``.
     """
 
     method: str = "inverted_softmax"
     temperature: float = 0.1
     neighbours: int = 10
+    queries: Literal["all", "bank"] = "all"
 
 
 def _inverted_softmax(similarity: Tensor, config: RerankConfig) -> Tensor:
@@ -59,7 +63,7 @@ def hub_bias(queries: Tensor, gallery: Tensor, config: RerankConfig) -> Tensor:
     """What to take from the score of each gallery item.
 
     Args:
-        queries: ``(Q, d)`` the whole set.
+        queries: ``(Q, d)`` all of them, or a bank.
         gallery: ``(G, d)``.
         config: the method.
 
@@ -77,10 +81,21 @@ def hub_bias(queries: Tensor, gallery: Tensor, config: RerankConfig) -> Tensor:
 
 
 def reranked_recall(
-    *, image: Tensor, text: Tensor, owners: Tensor, config: RerankConfig, ks: Sequence[int] = (1, 5, 10), ties: str
+    *,
+    image: Tensor,
+    text: Tensor,
+    owners: Tensor,
+    config: RerankConfig,
+    bank: tuple[Tensor, Tensor] | None = None,
+    ks: Sequence[int] = (1, 5, 10),
+    ties: str,
 ) -> dict[str, float]:
-    """:func:`rsretrieval.metrics.retrieval_recall` on re-ranked scores, by the same arguments and names."""
+    """:func:`rsretrieval.metrics.retrieval_recall` on re-ranked scores, by the same arguments and names.
+
+    ``bank`` has image queries and text queries to re-rank by; without, all images and all texts are these.
+    """
     image, text = image.float(), text.float()
+    image_queries, text_queries = bank or (image, text)
 
     def query(rows: Tensor) -> Tensor:
         return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
@@ -88,7 +103,7 @@ def reranked_recall(
     def item(rows: Tensor, queries: Tensor) -> Tensor:
         return torch.cat([rows, -hub_bias(queries, rows, config)[:, None]], dim=1)
 
-    sentences = retrieval_recall(image=query(image), text=item(text, image), owners=owners, ks=ks, ties=ties)
-    images = retrieval_recall(image=item(image, text), text=query(text), owners=owners, ks=ks, ties=ties)
+    sentences = retrieval_recall(image=query(image), text=item(text, image_queries), owners=owners, ks=ks, ties=ties)
+    images = retrieval_recall(image=item(image, text_queries), text=query(text), owners=owners, ks=ks, ties=ties)
     recall = {f"{way}_R@{k}": found[f"{way}_R@{k}"] for way, found in (("i2t", sentences), ("t2i", images)) for k in ks}
     return {**recall, "mR": sum(recall.values()) / len(recall)}

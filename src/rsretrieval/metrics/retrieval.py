@@ -99,8 +99,8 @@ class RetrievalRecall(Metric):
             image=every.image, text=every.text[every.captions], owners=every.owners, ks=self.ks, ties=self.ties
         )
 
-    def reranked(self, config: RerankConfig) -> dict[str, float]:
-        """The same after re-ranking by the whole set of queries; see :mod:`rsretrieval.metrics.rerank`."""
+    def reranked(self, config: RerankConfig, bank: tuple[Tensor, Tensor] | None = None) -> dict[str, float]:
+        """The same after re-ranking; see :func:`rsretrieval.metrics.rerank.reranked_recall`."""
         with self.sync_context():
             every = self.merged()
         return reranked_recall(
@@ -108,6 +108,7 @@ class RetrievalRecall(Metric):
             text=every.text[every.captions],
             owners=every.owners,
             config=config,
+            bank=bank,
             ks=self.ks,
             ties=self.ties,
         )

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from rsretrieval.cache import FeatureCache, cache_folder, fingerprint
 from rsretrieval.models.fgis import FGIS
 from rsretrieval.models.layers import freeze
+from rsretrieval.models.query_bank import QueryBank
 from rsretrieval.models.timm_towers import ConvolutionalPrior
 from rsretrieval.models.tower_config import TowerConfig
 from rsretrieval.models.towers import IMAGE_TOWERS, TEXT_TOWERS, JointTextTower, library
@@ -69,6 +70,8 @@ class DualEncoder(nn.Module):
         chunk_size: encode a training batch in chunks of so many images or texts, and each again in the backward pass:
             activations take the memory of one chunk, while losses and gradients are those of the whole batch (the
             gradient cache of Gao et al., 2021). Costs a second forward pass. Batch norms that train see chunks.
+        query_bank: keep so many embeddings of training images and of captions with the model, to re-rank by
+            (:class:`rsretrieval.models.query_bank.QueryBank`); 0 for none.
 
     Raises:
         ValueError: for another number of views, a cache of what trains, separate heads of one text tower or with a
@@ -96,6 +99,7 @@ class DualEncoder(nn.Module):
         cache_features: bool = False,
         separate_heads: bool = False,
         chunk_size: int | None = None,
+        query_bank: int = 0,
     ) -> None:
         super().__init__()
         if chunk_size is not None and chunk_size < 1:
@@ -114,6 +118,7 @@ class DualEncoder(nn.Module):
             raise ValueError("separate_heads needs a text tower of the library 'joint', and `prior: null`: set these")
         widths = [t.pooled_width for t in self.text_tower.towers] if separate_heads else [self.text_tower.pooled_width]
         self.heads, self.embed_dim = len(widths), len(widths) * embed_dim
+        self.bank = QueryBank(query_bank, self.embed_dim) if query_bank else None
         self.pooled_projection = nn.Linear(width, self.embed_dim)
         self.text_projection = BlockLinear(widths, embed_dim) if separate_heads else nn.Linear(widths[0], embed_dim)
         self._frozen = [
