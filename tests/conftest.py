@@ -15,6 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny import CLIP, write_bert
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """A process more than there are cores: many tests wait for a server or for a child."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of a test stays in the user's cache, nor comes from it."""
