@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: a process of its own for every core is enough
@@ -15,9 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny import CLIP, write_bert
 
 
-def pytest_xdist_auto_num_workers() -> int:
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """A process more than there are cores: many tests wait for a server or for a child."""
-    return (os.cpu_count() or 1) + 1
+    return (yield) + 1
 
 
 @pytest.fixture(autouse=True)

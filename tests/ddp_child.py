@@ -73,7 +73,9 @@ def results(rank: int, world: int, clip: str) -> dict[str, dict[str, Tensor]]:
     torch.manual_seed(0)
     prior = TowerConfig("timm", "test_resnet", frozen=True)
     text = TowerConfig("open_clip", clip)
-    module = RetrievalModule(TowerConfig("timm", "test_resnet"), text, prior, embed_dim=32, image_size=64).eval()
+    module = RetrievalModule(
+        TowerConfig("timm", "test_resnet"), text, prior, embed_dim=32, image_size=64, query_bank=9
+    ).eval()
     module.model.chunk_size = 3 if world > 1 else None  # the same gradients
     step = Step(module)
     runner = DistributedDataParallel(step) if world > 1 else step
@@ -89,6 +91,11 @@ def results(rank: int, world: int, clip: str) -> dict[str, dict[str, Tensor]]:
     with torch.no_grad():
         for images in RetrievalStream(Ponds(), "valid", table, evaluation(64), 2, (rank, world), train=False):
             module.validation_step(images)
+    module.training = True  # so that the bank is filled, and nothing else
+    with torch.no_grad():
+        module.losses(part, PAPER_STAGES[0].losses, 0)
+    assert module.model.bank is not None
+    found["bank"] = dict(zip(("image", "text"), module.model.bank.queries(), strict=True))
     figures = {key: torch.tensor(value) for key, value in module.recall.compute().items()}
     with module.recall.sync_context():
         merged = module.recall.merged()

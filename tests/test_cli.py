@@ -78,6 +78,8 @@ def test_fit_test_validate_predict(
         cli.main(["test", *args, "--ckpt_path", "best", "--model.rerank.method=csls"])
         cli.main(["validate", *args, "--ckpt_path", "last", "--model.rerank.queries=bank"])
         cli.main(["predict", *args, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")])
+        cli.main(["validate", *args, "--model.rerank.queries=bank"])
+    assert caplog.text.count("query bank is empty, so nothing is re-ranked") == 1  # that of the untrained model
     assert re.search(r"val, best epoch \(0\) +\d", caplog.text)
     for row in ("test", "test, re-ranked by all queries", "val", "val, re-ranked by the query bank"):
         assert re.search(rf"^{row}( +\d+\.\d\d){{7}}$", caplog.text, re.MULTILINE)
@@ -121,6 +123,12 @@ def steps(run: Path) -> dict[tuple[int, int], float]:
     return found
 
 
+def queries(run: Path) -> list[torch.Tensor]:
+    """The bank of a run's last checkpoint."""
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return [state[f"model.bank.{name}"] for name in ("image", "text", "seen")]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_at_any_batch_and_resumed(
     workers: int, tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str
@@ -131,9 +139,10 @@ def test_killed_at_any_batch_and_resumed(
         "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1", f"--data.num_workers={workers}",
         "--data.batch_size=2", "--data.word_deletion=0.3", "--data.captions_per_image=2", "--report.queries=0",
         "--trainer.logger.init_args.flush_logs_every_n_steps=1", "--resume.every_n_train_steps=1",
+        "--model.query_bank=8",
     ]  # fmt: skip
     cli.main(["fit", *args])
-    whole = steps(tmp_path / "whole")
+    whole, bank = steps(tmp_path / "whole"), queries(tmp_path / "whole")
     assert sorted(whole) == [(step // 8, step) for step in range(16)]
     for killed_after in (3, 8, 13):
         run = tmp_path / f"killed{killed_after}"
@@ -146,6 +155,7 @@ def test_killed_at_any_batch_and_resumed(
         resumed = steps(run)
         assert {step for _, step in resumed} >= set(range(killed_after, 16))  # the killed step's own line may be lost
         assert resumed == pytest.approx({key: whole[key] for key in resumed}, abs=1e-6)
+        torch.testing.assert_close(queries(run), bank, atol=1e-5, rtol=0)
 
 
 def test_the_hub_goes_away_and_comes_back(tmp_path: Path, tiny_bert: str, tiny_clip: str) -> None:

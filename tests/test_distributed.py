@@ -25,6 +25,8 @@ def test_gradients_and_recall_equal_one_process(world: int, tmp_path: Path, tiny
                 # 1e-5 of the gradient; where that is 0 but for rounding (as of a softmax's key bias), of the whole one.
                 error = (found[case][name] - wanted).norm()
                 assert error <= 1e-5 * wanted.norm() + 1e-7 * scale, (case, name)
+        for name, wanted in alone["bank"].items():
+            torch.testing.assert_close(found["bank"][name], wanted, atol=1e-5, rtol=0)
         recall = found["recall"]
         assert recall.pop("images").tolist() == list(range(ddp_child.IMAGES))
         assert recall.pop("captions") == 2 * ddp_child.IMAGES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ from rsretrieval.models.dual_encoder import CLIP_MEAN, CLIP_STD
 from rsretrieval.models.layers import layer_numbers
 from rsretrieval.schedule import PAPER_STAGES, Stage
 from rsretrieval.types import Batch, Pairs
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -189,8 +192,14 @@ class RetrievalModule(LightningModule):
         """Log the figures and, outside of training and apart from them, those after re-ranking."""
         found = {split: self.recall.compute()}
         if self.rerank is not None and self.trainer.state.fn != "fit":
-            bank = self.model.bank.queries() if self.rerank.queries == "bank" and self.model.bank else None
-            found[f"{split}_reranked"] = self.recall.reranked(self.rerank, bank)
+            bank = self.model.bank if self.rerank.queries == "bank" else None
+            if bank is not None and not bank.seen:
+                log.warning(
+                    "the model's query bank is empty, so nothing is re-ranked: train it, or use rerank.queries=all"
+                )
+            else:
+                queries = None if bank is None else bank.queries()
+                found[f"{split}_reranked"] = self.recall.reranked(self.rerank, queries)
         self.log_dict({f"{key}/{name}": value for key, figures in found.items() for name, value in figures.items()})
 
     def on_validation_epoch_start(self) -> None:

@@ -117,12 +117,14 @@ class Retriever:
             ``(N,)``, from the queries that the model keeps from its training.
 
         Raises:
-            ValueError: if it keeps none, or for another method.
+            ValueError: if it keeps none, or for other queries or another method.
         """
         if self.model.bank is None:
             raise ValueError("this model has no query bank: train it with model.query_bank, or use plain cosines")
-        image, text = self.model.bank.queries()
-        return hub_bias((text if queries == "texts" else image).cpu(), gallery, RerankConfig(method))
+        known = dict(zip(("images", "texts"), self.model.bank.queries(), strict=True))
+        if queries not in known:
+            raise ValueError(f"there are no queries '{queries}'; possible are {sorted(known)}")
+        return hub_bias(known[queries].cpu(), gallery, RerankConfig(method))
 
 
 def _folder(name: str) -> Path:

@@ -177,6 +177,28 @@ def test_towers_side_by_side_each_count_their_own_layers(text: TowerConfig) -> N
     assert depths[0] != depths[1]
 
 
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+)
+@pytest.mark.parametrize("half", [False, True])
+def test_chunks_draw_the_same_dropout_again(text: TowerConfig, device: str, half: bool) -> None:
+    model = DualEncoder(FROZEN, text, None, embed_dim=32, image_size=64, chunk_size=2).to(device)
+    texts = ["a red plane", "two ships", "in the harbour", "the red harbour", "a plane"]
+    found = []
+    for chunks in (lambda: model._in_chunks(model.encode_text, texts),
+                   lambda: torch.cat([model.encode_text(texts[i : i + 2]) for i in (0, 2, 4)])):  # fmt: skip
+        torch.manual_seed(0)
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            rows = chunks()
+            rows[:, :7].sum().backward()
+        found.append([rows.detach(), *(p.grad for p in model.text_tower.parameters() if p.grad is not None)])
+        model.zero_grad()
+    assert len(found[0]) > 10
+    for mine, expected in zip(*found, strict=True):
+        torch.testing.assert_close(mine, expected)
+    assert not found[0][0].equal(model.encode_text(texts))  # there is dropout
+
+
 def test_the_bank_keeps_the_last_queries() -> None:
     bank = QueryBank(4, 2)
     with pytest.raises(ValueError, match=r"query bank is empty: train with model\.query_bank"):
@@ -203,6 +225,13 @@ def test_training_fills_the_bank(text: TowerConfig) -> None:
     module.train().losses(batch, {"contrastive": 1.0}, 0)
     assert [part.shape for part in module.model.bank.queries()] == [(3, 32)] * 2
     assert module.model.bank.queries()[0].norm(dim=1).allclose(torch.ones(3))
+    older = {key: value for key, value in module.state_dict().items() if "bank" not in key}
+    again = RetrievalModule(LITE, text, None, embed_dim=32, image_size=64, query_bank=8)
+    again.load_state_dict(older)
+    assert again.model.bank is not None
+    assert again.model.bank.seen == 0
+    with pytest.raises(ValueError, match="no queries 'banks' to re-rank by; possible are 'all' and 'bank'"):
+        RerankConfig(queries="banks")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"rerank\.queries: bank needs a model that was trained with query_bank"):
         RetrievalModule(LITE, text, None, embed_dim=32, image_size=64, rerank=RerankConfig(queries="bank"))
 

@@ -35,6 +35,10 @@ class RerankConfig:
     neighbours: int = 10
     queries: Literal["all", "bank"] = "all"
 
+    def __post_init__(self) -> None:
+        if self.queries not in ("all", "bank"):
+            raise ValueError(f"there are no queries '{self.queries}' to re-rank by; possible are 'all' and 'bank'")
+
 
 def _inverted_softmax(similarity: Tensor, config: RerankConfig) -> Tensor:
     """Smith et al., "Offline bilingual word vectors, …, and the inverted softmax", ICLR 2017."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ class DualEncoder(nn.Module):
             apart, heads err apart, as members of an ensemble do.
         chunk_size: encode a training batch in chunks of so many images or texts, and each again in the backward pass:
             activations take the memory of one chunk, while losses and gradients are those of the whole batch (the
-            gradient cache of Gao et al., 2021). Costs a second forward pass. Batch norms that train see chunks.
+            gradient cache of Gao et al., 2021). Costs a second forward pass. Batch norms that train see chunks, twice.
         query_bank: keep so many embeddings of training images and of captions with the model, to re-rank by
             (:class:`rsretrieval.models.query_bank.QueryBank`); 0 for none.
 
@@ -246,4 +247,6 @@ class DualEncoder(nn.Module):
         if size >= len(inputs) or not torch.is_grad_enabled():
             return encode(inputs)
         chunks = [inputs[i : i + size] for i in range(0, len(inputs), size)]
-        return torch.cat([checkpoint(encode, chunk, use_reentrant=False) for chunk in chunks])
+        # A tensor beside strings tells the device whose random numbers are drawn again.
+        again = partial(checkpoint, lambda chunk, _: encode(chunk), use_reentrant=False)
+        return torch.cat([again(chunk, self.mean) for chunk in chunks])

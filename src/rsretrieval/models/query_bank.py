@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,8 @@ class QueryBank(nn.Module):
 
     A gallery item that is near to many of them is a hub, and that can be told for an archive alone, without further
     queries (Bogolin et al., "Cross Modal Retrieval with Querybank Normalisation", CVPR 2022). They are what training
-    saw: in one view, with dropout, by the weights of the step, not their average.
+    saw in its last steps: augmented, with dropout, by the weights of the step, not their average. A checkpoint without
+    a bank loads as one whose bank is empty.
 
     Args:
         size: images, and as many captions, that are kept.
@@ -27,6 +30,11 @@ class QueryBank(nn.Module):
         self.register_buffer("image", torch.zeros(size, width))
         self.register_buffer("text", torch.zeros(size, width))
         self.register_buffer("seen", torch.tensor(0))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+        for name, buffer in self.named_buffers():
+            state_dict.setdefault(prefix + name, buffer)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @torch.no_grad()
     def remember(self, image: Tensor, text: Tensor) -> None:
