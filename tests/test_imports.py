@@ -20,7 +20,7 @@ BELOW = {
     "module": {"distributed", "losses", "metrics", "models", "schedule", "types"},
     "callbacks": {"losses", "module", "schedule"},
     "report": {"data", "metrics", "module"},
-    "retriever": {"cache", "data", "models", "module"},
+    "retriever": {"cache", "data", "metrics", "models", "module"},
     "cli": {"callbacks", "data", "module", "report", "retriever"},
     "__main__": {"cli"},
 }
