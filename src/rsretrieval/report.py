@@ -112,7 +112,7 @@ class RetrievalReport(Callback):
         if not self.best or figures["mR"] > self.best["figures"]["mR"]:
             self.best = {"epoch": trainer.current_epoch, "figures": figures}
         if trainer.state.fn == "validate":
-            self._report(trainer, pl_module, "val", self._rows(trainer, pl_module, "val"), trainer.val_dataloaders)
+            self._evaluated(trainer, pl_module, "val", trainer.val_dataloaders)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last and the best epoch, and what the last one finds."""
@@ -123,16 +123,16 @@ class RetrievalReport(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the test figures."""
-        self._report(trainer, pl_module, "test", self._rows(trainer, pl_module, "test"), trainer.test_dataloaders)
+        self._evaluated(trainer, pl_module, "test", trainer.test_dataloaders)
 
-    def _rows(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, dict[str, float]]:
-        """The figures and, marked by what they took, those after re-ranking."""
+    def _evaluated(self, trainer: Trainer, pl_module: LightningModule, split: str, loader: Any) -> None:  # noqa: ANN401
+        """Report the figures and, marked by what they took, those after re-ranking."""
         rows = {split: self._figures(trainer, split)}
         reranked = self._figures(trainer, f"{split}_reranked")
         if reranked and isinstance(pl_module, RetrievalModule) and pl_module.rerank:
             queries = {"all": "all queries", "bank": "the query bank"}[pl_module.rerank.queries]
             rows[f"{split}, re-ranked by {queries}"] = reranked
-        return rows
+        self._report(trainer, pl_module, split, rows, loader)
 
     def _report(
         self,

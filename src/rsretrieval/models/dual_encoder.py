@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -248,5 +247,4 @@ class DualEncoder(nn.Module):
             return encode(inputs)
         chunks = [inputs[i : i + size] for i in range(0, len(inputs), size)]
         # A tensor beside strings tells the device whose random numbers are drawn again.
-        again = partial(checkpoint, lambda chunk, _: encode(chunk), use_reentrant=False)
-        return torch.cat([again(chunk, self.mean) for chunk in chunks])
+        return torch.cat([checkpoint(lambda part, _: encode(part), c, self.mean, use_reentrant=False) for c in chunks])
