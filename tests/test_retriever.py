@@ -24,6 +24,8 @@ from rsretrieval.retriever import PUBLISHED, PretrainedError, Retriever
 
 VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "rsicd"
 
+RERANK = RerankConfig("dual_softmax", temperature=0.2, queries="bank")
+
 
 @pytest.fixture
 def trained(tmp_path: Path, tiny_bert: str) -> tuple[RetrievalModule, str]:
@@ -32,7 +34,7 @@ def trained(tmp_path: Path, tiny_bert: str) -> tuple[RetrievalModule, str]:
     torch.save(source.model.image_tower.model.state_dict(), tmp_path / "resnet.pt")
     image = TowerConfig("timm", "test_resnet", str(tmp_path / "resnet.pt"), frozen=True)
     text = TowerConfig("transformers", tiny_bert)
-    module = RetrievalModule(image, text, None, embed_dim=32, image_size=64, query_bank=64)
+    module = RetrievalModule(image, text, None, embed_dim=32, image_size=64, query_bank=64, rerank=RERANK)
     data = RetrievalDataModule(image_size=64, batch_size=16, num_workers=0, augmentation="none")
     trainer = Trainer(
         max_epochs=1, limit_train_batches=2, limit_val_batches=0, accelerator="cpu", logger=False,
@@ -104,7 +106,7 @@ def test_a_bank_goes_with_the_model(trained: tuple[RetrievalModule, str], tmp_pa
     image, text = trained[0].model.bank.queries()
     assert len(image) == len(text) == 32
     for kind, queries in (("images", image), ("texts", text)):
-        expected = (queries @ gallery.T / 0.1).logsumexp(0) * 0.1 / 2
+        expected = (queries @ gallery.T / 0.2).logsumexp(0) * 0.2 / 2
         torch.testing.assert_close(retriever.hub_bias(gallery, kind), expected, atol=1e-3, rtol=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"no queries 'text'; possible are \['images', 'texts'\]"):
         retriever.hub_bias(gallery, "text")  # type: ignore[arg-type]
@@ -148,6 +150,8 @@ def test_the_published_model_reproduces_its_validation_figure() -> None:
     owners = torch.tensor([row for row, captions in enumerate(table.captions) for _ in captions])
     plain = retrieval_recall(image=image, text=text, owners=owners)
     assert retriever.model.bank is not None
-    bank, config = retriever.model.bank.queries(), RerankConfig("dual_softmax", queries="bank")
-    reranked = reranked_recall(image=image, text=text, owners=owners, config=config, bank=bank, ties="expected")
+    bank = retriever.model.bank.queries()
+    reranked = reranked_recall(
+        image=image, text=text, owners=owners, config=retriever.rerank, bank=bank, ties="expected"
+    )
     assert [plain["mR"], reranked["mR"]] == pytest.approx(said, abs=0.05)

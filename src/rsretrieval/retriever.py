@@ -42,10 +42,14 @@ class Retriever:
         model: a trained dual encoder; it is set to evaluation mode.
         image_size: side that pictures are brought to, in pixels.
         max_words: longest sentence, in words.
+        rerank: how :meth:`hub_bias` corrects scores; the model's own settings, where it was trained with some.
     """
 
-    def __init__(self, model: DualEncoder, image_size: int, max_words: int = 30) -> None:
+    def __init__(
+        self, model: DualEncoder, image_size: int, max_words: int = 30, rerank: RerankConfig | None = None
+    ) -> None:
         self.model, self.image_size, self.max_words = model.eval(), image_size, max_words
+        self.rerank = rerank or RerankConfig("dual_softmax")
         self._transform = evaluation(image_size)
 
     @classmethod
@@ -62,7 +66,8 @@ class Retriever:
         """
         folder = _folder(name)
         settings = json.loads((folder / CONFIG).read_text())
-        model = RetrievalModule(**{**settings["model"], "cache_features": False}).model
+        module = RetrievalModule(**{**settings["model"], "cache_features": False})
+        model = module.model
         stored = _unpacked(load_file(folder / WEIGHTS))
         missing = {key: tensor for key, tensor in model.state_dict().items() if key not in stored}
         surplus = sorted(set(stored) - set(model.state_dict()))
@@ -75,10 +80,10 @@ class Retriever:
                 "README.md names, or fetch the folder anew"
             )
         model.load_state_dict(stored, strict=False)
-        return cls(model.to(device), settings["image_size"], settings["max_words"])
+        return cls(model.to(device), settings["image_size"], settings["max_words"], module.rerank)
 
     @torch.inference_mode()
-    def encode_images(self, images: Sequence[Image.Image], batch_size: int = 16) -> Tensor:
+    def encode_images(self, images: Sequence[Image.Image], batch_size: int = 64) -> Tensor:
         """Pictures of any size and mode to ``(N, d)`` float32, L2-normalised, on the CPU."""
         device = self.model.pooled_projection.weight.device
         found = [torch.zeros(0, self.model.embed_dim)]
@@ -103,28 +108,25 @@ class Retriever:
             found.append(self.model.encode_text(every[start : start + batch_size]).cpu())
         return torch.cat(found)[[distinct[text] for text in cleaned]]
 
-    def hub_bias(
-        self, gallery: Tensor, queries: Literal["texts", "images"] = "texts", method: str = "dual_softmax"
-    ) -> Tensor:
+    def hub_bias(self, gallery: Tensor, queries: Literal["texts", "images"] = "texts") -> Tensor:
         """What to take from the scores of each item of an archive, so that those near to everything give way.
 
         Args:
             gallery: ``(N, d)`` embeddings of the items.
             queries: what the archive will be searched by.
-            method: a key of :data:`rsretrieval.metrics.rerank.METHODS`.
 
         Returns:
             ``(N,)``, from the queries that the model keeps from its training.
 
         Raises:
-            ValueError: if it keeps none, or for other queries or another method.
+            ValueError: if it keeps none, or for other queries.
         """
         if self.model.bank is None:
             raise ValueError("this model has no query bank: train it with model.query_bank, or use plain cosines")
         known = dict(zip(("images", "texts"), self.model.bank.queries(), strict=True))
         if queries not in known:
             raise ValueError(f"there are no queries '{queries}'; possible are {sorted(known)}")
-        return hub_bias(known[queries].cpu(), gallery, RerankConfig(method))
+        return hub_bias(known[queries].cpu(), gallery, self.rerank)
 
 
 def _folder(name: str) -> Path:

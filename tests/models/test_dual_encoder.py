@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rsretrieval.models import ConvolutionalPrior, DualEncoder, TowerConfig, WeightsError
+from rsretrieval.models.dual_encoder import CPU_BATCH
 from rsretrieval.models.weights import load_into, read_state_dict
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -54,6 +55,17 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> DualEncoder:
     torch.manual_seed(0)
     text = TowerConfig("transformers", write_bert(tmp_path_factory.mktemp("bert")), pooling="mean")
     return build(LITE, text).eval()
+
+
+def test_a_cpu_sees_few_images_at_a_time(encoder: DualEncoder) -> None:
+    images, sizes = torch.rand(CPU_BATCH + 3, 3, 64, 64), []
+    hook = encoder.image_tower.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    with torch.no_grad():
+        parts = encoder.encode_image(images)
+    whole = encoder.encode_image(images)  # with gradients a batch stays one
+    hook.remove()
+    assert sizes == [CPU_BATCH, 3, CPU_BATCH + 3]
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
 
 
 WORD = st.sampled_from("a red plane two ships in the harbour".split())
