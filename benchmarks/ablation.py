@@ -28,6 +28,7 @@ from rsretrieval.data.stream import RetrievalStream, Table, training_pairs
 from rsretrieval.metrics import retrieval_recall
 from rsretrieval.models.dual_encoder import views
 from rsretrieval.module import RetrievalModule
+from rsretrieval.optimizer import adamw
 from rsretrieval.schedule import Stage, stage_at
 from rsretrieval.types import Pairs, text_ids
 
@@ -127,11 +128,7 @@ def train(
     first = row.get("first", PLAIN)
     stages = [Stage(0, first), Stage(max(round(HALF * epochs), 1), row.get("second", first))]
     model, size = module.model.train(), 256
-    optimizer = torch.optim.AdamW(module.parameter_groups(), betas=(0.9, 0.98))
-    steps = epochs * (len(table.names) // size)
-    rate = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / (0.1 * steps), (steps - step) / (0.9 * steps), 1)
-    )
+    optimizer, rate = adamw(module.parameter_groups(), module.optimizer, epochs * (len(table.names) // size))
     weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
     averaged = [parameter.detach().clone() for parameter in weights]
     scenes, keys = torch.tensor(table.scenes), data["keys"]

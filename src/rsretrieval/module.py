@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import torch
@@ -16,34 +16,11 @@ from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import RerankConfig, RetrievalRecall
 from rsretrieval.models import DualEncoder, TowerConfig
 from rsretrieval.models.dual_encoder import CLIP_MEAN, CLIP_STD
-from rsretrieval.models.layers import layer_numbers
+from rsretrieval.optimizer import OptimizerConfig, adamw, parameter_groups
 from rsretrieval.schedule import PAPER_STAGES, Stage
 from rsretrieval.types import Batch, Pairs
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with linear warm-up and decay; the defaults are the paper's for RSICD (6e-5 on RSITMD).
-
-    Attributes:
-        learning_rate: peak.
-        tower_factor: of the learning rate, for the towers.
-        layer_decay: of the learning rate, from each layer of a tower to the one below it (1 for equal rates).
-        betas: of AdamW.
-        eps: of AdamW.
-        weight_decay: none on biases and norms.
-        warmup: share of the steps.
-    """
-
-    learning_rate: float = 4e-5
-    tower_factor: float = 1.0
-    layer_decay: float = 1.0
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    warmup: float = 0.1
 
 
 C = TypeVar("C")
@@ -104,7 +81,7 @@ class RetrievalModule(LightningModule):
         query_bank: int = 0,
         rerank: RerankConfig | None = None,
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008 - frozen
-        optimizer: OptimizerConfig = OptimizerConfig(),
+        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
     ) -> None:
         super().__init__()
         towers = {
@@ -231,32 +208,13 @@ class RetrievalModule(LightningModule):
         return {"image_ids": batch.image_ids, "image": image, "owners": batch.owners, "text": text}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Trainable parameters by learning rate and decay; none on biases and norms (fewer than two dimensions)."""
-        config = self.optimizer
-        depths: dict[int, int] = {}  # of a tower's parameter: layers above it
+        """See :func:`rsretrieval.optimizer.parameter_groups`."""
         sides = [side for side in (self.model.image_tower, self.model.text_tower, self.model.prior) if side is not None]
-        for tower in (tower for side in sides for tower in getattr(side, "towers", [side])):
-            numbers = layer_numbers(tower)
-            for name, number in numbers.items():
-                depths[id(tower.get_parameter(name))] = max(numbers.values()) - number
-        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-        for parameter in self.parameters():
-            if parameter.requires_grad:
-                depth = depths.get(id(parameter))
-                factor = 1.0 if depth is None else config.tower_factor * config.layer_decay**depth
-                decay = config.weight_decay if parameter.ndim >= 2 else 0.0
-                groups.setdefault((config.learning_rate * factor, decay), []).append(parameter)
-        return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+        towers = [tower for side in sides for tower in getattr(side, "towers", [side])]
+        return parameter_groups(self, towers, self.optimizer)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union
-        """AdamW; warm-up over the first share of the steps, then linear decay to 0."""
-        config = self.optimizer
-        optimizer = torch.optim.AdamW(self.parameter_groups(), betas=config.betas, eps=config.eps)
+        """See :func:`rsretrieval.optimizer.adamw`."""
         steps = max(int(self.trainer.estimated_stepping_batches), 1)
-        warmup = max(round(config.warmup * steps), 1)
-
-        def factor(step: int) -> float:
-            return min((step + 1) / warmup, max(steps - step, 0) / max(steps - warmup, 1), 1.0)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        optimizer, schedule = adamw(self.parameter_groups(), self.optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

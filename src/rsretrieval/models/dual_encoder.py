@@ -183,7 +183,7 @@ class DualEncoder(nn.Module):
     def _see(self, images: Tensor) -> list[Tensor]:
         still = not (torch.is_grad_enabled() or self.image_tower.training)
         if still and images.device.type == "cpu" and len(images) > CPU_BATCH:
-            return [torch.cat(parts) for parts in zip(*map(self._see, images.split(CPU_BATCH)), strict=True)]
+            return [torch.cat(parts) for parts in zip(*map(self._see, torch.split(images, CPU_BATCH)), strict=True)]
         if images.dtype == torch.uint8:
             images = images.float() / 255
         images = (images - self.mean) / self.std
