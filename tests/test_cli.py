@@ -158,6 +158,27 @@ def test_killed_at_any_batch_and_resumed(
         torch.testing.assert_close(queries(run), bank, atol=1e-5, rtol=0)
 
 
+def test_one_training_a_folder(
+    tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "LEFT_BEHIND", 0.1)
+    run = tmp_path / "run"
+    run.mkdir()
+    args = ["fit", *tiny(run, tiny_data, tiny_bert, tiny_clip, CONFIGS[0]), "--trainer.limit_train_batches=1"]
+    hold = (
+        "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True); "
+        "time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold, str(run / "fit.lock")], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(RuntimeError, match=r"another process trains in .*: wait until it ends, or give this run a"):
+            cli.main(args)
+        other.kill()
+    cli.main(args)
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+
+
 def test_the_hub_goes_away_and_comes_back(tmp_path: Path, tiny_bert: str, tiny_clip: str) -> None:
     """A clear error, a checkpoint of the last batch, and from there the losses of a run that was never interrupted."""
     write_dataset(tmp_path / "hub" / "acme" / "ponds", {"train": 3, "valid": 1})

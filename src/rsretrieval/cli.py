@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
+from filelock import FileLock, Timeout
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -23,6 +24,9 @@ from rsretrieval.data.prepare import prepare, show
 from rsretrieval.module import RetrievalModule
 from rsretrieval.report import EmbeddingWriter, RetrievalReport
 from rsretrieval.retriever import export
+
+LEFT_BEHIND = 20
+"""Seconds in which the loaders of a killed run notice that it is gone."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -96,6 +100,24 @@ class RetrievalCLI(LightningCLI):
                 logger.init_args.save_dir = str(root)
         if config.get("ckpt_path") in ("best", "last"):
             config.ckpt_path = str(find_checkpoint(Path(config.checkpoint.dirpath), config.ckpt_path))
+
+    def before_fit(self) -> None:
+        """Keep other processes out of the run's folder; the system lets them in when this one ends, however it does."""
+        root = Path(self.trainer.default_root_dir)
+        self._lock = FileLock(root / "fit.lock", is_singleton=True)
+        if self.trainer.is_global_zero:
+            root.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=LEFT_BEHIND)
+            except Timeout as error:
+                raise RuntimeError(
+                    f"another process trains in '{root}': wait until it ends, or give this run a folder of its own as "
+                    "--trainer.default_root_dir"
+                ) from error
+
+    def after_fit(self) -> None:
+        """See :meth:`before_fit`."""
+        self._lock.release()
 
 
 def find_checkpoint(folder: Path, which: str) -> Path:
