@@ -108,6 +108,9 @@ def test_a_bank_goes_with_the_model(trained: tuple[RetrievalModule, str], tmp_pa
     for kind, queries in (("images", image), ("texts", text)):
         expected = (queries @ gallery.T / 0.2).logsumexp(0) * 0.2 / 2
         torch.testing.assert_close(retriever.hub_bias(gallery, kind), expected, atol=1e-3, rtol=0)  # type: ignore[arg-type]
+    untold = Retriever(retriever.model, 64)  # trained without re-ranking: its default
+    expected = (text @ gallery.T / 0.1).logsumexp(0) * 0.1 / 2
+    torch.testing.assert_close(untold.hub_bias(gallery), expected, atol=1e-3, rtol=0)
     with pytest.raises(ValueError, match=r"no queries 'text'; possible are \['images', 'texts'\]"):
         retriever.hub_bias(gallery, "text")  # type: ignore[arg-type]
     retriever.model.bank = None

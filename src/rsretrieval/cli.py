@@ -104,7 +104,7 @@ class RetrievalCLI(LightningCLI):
     def before_fit(self) -> None:
         """Keep other processes out of the run's folder; the system lets them in when this one ends, however it does."""
         root = Path(self.trainer.default_root_dir)
-        self._lock = FileLock(root / "fit.lock", is_singleton=True)
+        self._lock = FileLock(root / "fit.lock", is_singleton=True)  # this process may come again after an error
         if self.trainer.is_global_zero:
             root.mkdir(parents=True, exist_ok=True)
             try:
@@ -117,7 +117,7 @@ class RetrievalCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """See :meth:`before_fit`."""
-        self._lock.release()
+        self._lock.release(force=True)
 
 
 def find_checkpoint(folder: Path, which: str) -> Path:

@@ -21,8 +21,6 @@ from rsretrieval.schedule import PAPER_STAGES, Stage
 from rsretrieval.types import Batch, Pairs
 
 log = logging.getLogger(__name__)
-
-
 C = TypeVar("C")
 
 
