@@ -9,11 +9,9 @@ import argparse
 import csv
 from pathlib import Path
 
-from matplotlib import pyplot as plt
-
 
 def series(run: Path, column: str, by: str) -> tuple[list[float], list[float]]:
-    """A column of a run's logs; a run that was resumed has several, of which the last has its word."""
+    """A column of a run's logs; a run that was resumed has several, of which the last counts."""
     found: dict[float, float] = {}
     for file in sorted(run.rglob("metrics.csv"), key=lambda file: file.stat().st_mtime):
         with file.open() as lines:
@@ -23,6 +21,8 @@ def series(run: Path, column: str, by: str) -> tuple[list[float], list[float]]:
 
 def main() -> None:
     """Draw and save."""
+    from matplotlib import pyplot as plt  # of `dev`; who reads a run's log alone does without
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("--to", required=True, type=Path)

@@ -26,9 +26,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from rsretrieval.data.datamodule import RetrievalDataModule
-from rsretrieval.data.prepare import FEATURES
-from rsretrieval.data.rows import decode
+from rsretrieval.data.shards import FEATURES
 from rsretrieval.data.stream import RetrievalStream
+from rsretrieval.images import decode
 
 
 def write_images(folder: Path, count: int, size: int) -> None:
@@ -65,7 +65,7 @@ class Decoding(IterableDataset[int]):
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for batch in self.stream.batches(0)[first::step]:
             for row, _ in batch.tolist():
-                np.asarray(decode(self.stream.encoded(row), ""))
+                np.asarray(decode(self.stream.encoded(row)))
             yield len(batch)
 
 

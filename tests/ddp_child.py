@@ -4,19 +4,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import tiny
 import torch
 import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rsretrieval.data.rows import Record, Source
-from rsretrieval.data.stream import RetrievalStream, Table
+from rsretrieval.data import Record, RetrievalStream, Source, Table
 from rsretrieval.data.transforms import evaluation
 from rsretrieval.losses import LOSSES
 from rsretrieval.models import TowerConfig
-from rsretrieval.module import RetrievalModule
-from rsretrieval.schedule import PAPER_STAGES
+from rsretrieval.training import PAPER_STAGES, RetrievalModule
 from rsretrieval.types import Batch, text_ids
 
 SHARES = {1: [12], 2: [7, 5], 3: [5, 4, 3]}  # uneven, as a last batch may be
@@ -71,12 +70,11 @@ class Step(nn.Module):
 def results(rank: int, world: int, clip: str) -> dict[str, dict[str, Tensor]]:
     """Gradients by case and parameter, and under ``recall`` the figures and counts."""
     torch.manual_seed(0)
-    prior = TowerConfig("timm", "test_resnet", frozen=True)
-    text = TowerConfig("open_clip", clip)
-    module = RetrievalModule(
-        TowerConfig("timm", "test_resnet"), text, prior, embed_dim=32, image_size=64, query_bank=9
+    branch = TowerConfig("timm", "test_resnet", frozen=True)
+    chunk_size = 3 if world > 1 else None  # the same gradients
+    module = tiny.module(
+        TowerConfig("timm", "test_resnet"), TowerConfig("open_clip", clip), branch, query_bank=9, chunk_size=chunk_size
     ).eval()
-    module.model.chunk_size = 3 if world > 1 else None  # the same gradients
     step = Step(module)
     runner = DistributedDataParallel(step) if world > 1 else step
     first = sum(SHARES[world][:rank])
@@ -99,7 +97,7 @@ def results(rank: int, world: int, clip: str) -> dict[str, dict[str, Tensor]]:
     figures = {key: torch.tensor(value) for key, value in module.recall.compute().items()}
     with module.recall.sync_context():
         merged = module.recall.merged()
-    found["recall"] = figures | {"images": merged.image_ids, "captions": torch.tensor(len(merged.captions))}
+    found["recall"] = figures | {"images": merged.image_ids, "captions": torch.tensor(len(merged.caption_rows))}
     return found
 
 

@@ -1,6 +1,7 @@
 """A stand-in for the Hugging Face hub on 127.0.0.1: data sets in the hub's layouts, and models, for the real client.
 
-It can be told to fail (:class:`Fault`). Not covered: redirects to a CDN, Xet storage, tokens.
+It can be told to fail (:class:`Fault`). A data set's newest commit is what its file ``.revision`` says, or else
+``REVISION``; an older one is a folder ``NAME@COMMIT`` beside it. Not covered: redirects to a CDN, Xet storage, tokens.
 """
 
 import hashlib
@@ -79,6 +80,7 @@ class Fault:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body go by two writes, and the second would wait for 40 ms
 
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
@@ -107,31 +109,34 @@ class _Handler(BaseHTTPRequestHandler):
             r"/(?:api/)?(?:datasets/|models/)?([^/]+/[^/]+)(?:/(resolve|tree|paths-info|revision)/([^/]+)(?:/(.*))?)?",
             unquote(url.path),
         )
-        root = self.server.root / match[1] if match else None  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if match is None or root is None or not root.is_dir():
+        newest = self.server.root / match[1] if match else None  # type: ignore[attr-defined]
+        if match is None or newest is None or not newest.is_dir():
             return self._send(404, X_Error_Code="RepoNotFound")
+        root, commit = _checkout(newest, match[3])
+        if not root.is_dir():
+            return self._send(404, X_Error_Code="RevisionNotFound")
         what, path = match[2], root / (match[4] or "")
         if what in (None, "revision"):
-            files = sorted(f.relative_to(root).as_posix() for f in root.rglob("*") if f.is_file())
-            info = {"id": match[1], "sha": REVISION, "siblings": [{"rfilename": name} for name in files]}
+            files = sorted(f.relative_to(root).as_posix() for f in root.rglob("[!.]*") if f.is_file())
+            info = {"id": match[1], "sha": commit, "siblings": [{"rfilename": name} for name in files]}
             return self._json({"_id": "0" * 24, "private": False, "tags": [], **info})
         if what == "paths-info":
             wanted = [root / name for name in parse_qs(body.decode()).get("paths", [])]
             return self._json([self._entry(root, p) for p in wanted if p.exists()])
         if not path.exists():
-            return self._send(404, X_Error_Code="EntryNotFound", X_Repo_Commit=REVISION)
+            return self._send(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
         if what == "tree":
-            below = path.rglob("*") if "recursive=true" in url.query.lower() else path.iterdir()
+            below = path.rglob("[!.]*") if "recursive=true" in url.query.lower() else path.glob("[!.]*")
             return self._json([self._entry(root, p) for p in sorted(below)])
-        return self._file(path.read_bytes())
+        return self._file(path.read_bytes(), commit)
 
     do_HEAD = do_POST = do_GET  # noqa: N815 - http.server's names
 
     def _json(self, content: object) -> None:
         self._send(200, json.dumps(content).encode(), Content_Type="application/json")
 
-    def _file(self, data: bytes) -> None:
+    def _file(self, data: bytes, commit: str) -> None:
         fault = self.server.fault  # type: ignore[attr-defined]
         kind = fault.next() if fault and self.command == "GET" else None
         if kind in ("503", "429"):
@@ -146,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         headers = {
             "ETag": f'"{hashlib.sha1(data).hexdigest()}"',
-            "X_Repo_Commit": REVISION,
+            "X_Repo_Commit": commit,
             "Accept_Ranges": "bytes",
         }
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
@@ -157,15 +162,24 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(206, data[first : last + 1], **headers)
 
 
+def _checkout(newest: Path, revision: str | None) -> tuple[Path, str]:
+    """The folder of a revision, and its commit."""
+    file = newest / ".revision"
+    commit = file.read_text() if file.is_file() else REVISION
+    if revision in (None, "main", commit):
+        return newest, commit
+    return newest.with_name(f"{newest.name}@{revision}"), str(revision)
+
+
 @contextmanager
 def local_hub(root: Path, home: Path, fault: Fault | None = None) -> Iterator[dict[str, str]]:
     """Serve ``root/OWNER/NAME``; gives the environment of a child process that uses it with fresh caches."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.root, server.fault = root, fault  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("HF_", "HUGGINGFACE"))}
+    others = {k: v for k, v in os.environ.items() if not k.upper().startswith(("HF_", "HUGGINGFACE"))}
     try:
-        yield kept | {
+        yield others | {
             "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
             "HF_HOME": str(home / "hf"),
             "RSRETRIEVAL_CACHE": str(home / "cache"),

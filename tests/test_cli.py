@@ -18,6 +18,7 @@ from local_hub import Fault, local_hub, write_dataset
 from PIL import Image
 
 from rsretrieval import cli
+from rsretrieval.cli import run_folder
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -29,14 +30,14 @@ def _no_arguments_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tiny(run: Path, data: str, bert: str, clip: str, config: Path) -> list[str]:
     """Overrides that keep a configuration's shape and make it small."""
-    model = yaml.safe_load(config.read_text()).get("model", {})
-    is_clip = model.get("image", {}).get("library") == "open_clip"
+    encoder = yaml.safe_load(config.read_text()).get("model", {}).get("encoder", {})
+    is_clip = encoder.get("image", {}).get("library") == "open_clip"
     image = {"library": "open_clip", "name": clip} if is_clip else {"library": "timm", "name": "test_resnet"}
     text = {"library": "open_clip", "name": clip} if is_clip else {"library": "transformers", "name": bert}
-    prior = {"library": "timm", "name": "test_resnet", "frozen": True}
-    if model.get("separate_heads"):
-        towers = [{**text, "pooling": "mean"}, {**text, "pooling": "levels", "frozen": True}]
-        text, prior = {"library": "joint", "name": "two", "options": {"towers": towers}}, None
+    branch = {"library": "timm", "name": "test_resnet", "frozen": True}
+    if encoder.get("split_heads"):
+        towers = [{**text, "pooling": "mean"}, {**text, "pooling": "all_layers", "frozen": True}]
+        text, branch = {"library": "concat", "name": "two", "options": {"towers": towers}}, None
     small = {
         "trainer": {"accelerator": "cpu", "max_epochs": 1, "precision": "32-true", "default_root_dir": str(run)},
         "data": {
@@ -44,11 +45,13 @@ def tiny(run: Path, data: str, bert: str, clip: str, config: Path) -> list[str]:
             "num_workers": 0, "holdout": 0.0,
         },
         "model": {
-            name: tower and {"weights": None, "options": {}, **tower}
-            for name, tower in (("image", image), ("text", text), ("prior", prior))
+            "encoder": {
+                name: tower and {"weights": None, "options": {}, "pooling": None, **tower}
+                for name, tower in (("image", image), ("text", text), ("convolutional_branch", branch))
+            }
         },
     }  # fmt: skip
-    small["model"]["embed_dim"] = 32
+    small["model"]["encoder"]["embed_dim"] = 32
     file = run.parent / "tiny.yaml"
     file.write_text(yaml.safe_dump(small))
     return ["-c", str(config), "-c", str(file)]
@@ -73,15 +76,15 @@ def test_fit_test_validate_predict(
     run = tmp_path / "run"
     args = tiny(run, tiny_data, tiny_bert, tiny_clip, CONFIGS[0])
     with caplog.at_level("INFO"):
-        args.append("--model.query_bank=8")
+        args.append("--model.encoder.query_bank=8")
         cli.main(["fit", *args])
-        cli.main(["test", *args, "--ckpt_path", "best", "--model.rerank.method=csls"])
-        cli.main(["validate", *args, "--ckpt_path", "last", "--model.rerank.queries=bank"])
+        cli.main(["test", *args, "--ckpt_path", "best", "--model.hubness.method=csls"])
+        cli.main(["validate", *args, "--ckpt_path", "last", "--model.hubness.queries=bank"])
         cli.main(["predict", *args, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")])
-        cli.main(["validate", *args, "--model.rerank.queries=bank"])
-    assert caplog.text.count("query bank is empty, so nothing is re-ranked") == 1  # that of the untrained model
+        cli.main(["validate", *args, "--model.hubness.queries=bank"])
+    assert caplog.text.count("query bank is empty, so no score is corrected") == 1  # that of the untrained model
     assert re.search(r"val, best epoch \(0\) +\d", caplog.text)
-    for row in ("test", "test, re-ranked by all queries", "val", "val, re-ranked by the query bank"):
+    for row in ("test", "test, corrected for hubs by all queries", "val", "val, corrected for hubs by the query bank"):
         assert re.search(rf"^{row}( +\d+\.\d\d){{7}}$", caplog.text, re.MULTILINE)
     for split in ("val", "test"):
         assert Image.open(run / f"results-{split}.png").size[0] > 500
@@ -126,7 +129,7 @@ def steps(run: Path) -> dict[tuple[int, int], float]:
 def queries(run: Path) -> list[torch.Tensor]:
     """The bank of a run's last checkpoint."""
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    return [state[f"model.bank.{name}"] for name in ("image", "text", "seen")]
+    return [state[f"model.bank.{name}"] for name in ("image", "text", "total")]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -139,7 +142,7 @@ def test_killed_at_any_batch_and_resumed(
         "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1", f"--data.num_workers={workers}",
         "--data.batch_size=2", "--data.word_deletion=0.3", "--data.captions_per_image=2", "--report.queries=0",
         "--trainer.logger.init_args.flush_logs_every_n_steps=1", "--resume.every_n_train_steps=1",
-        "--model.query_bank=8",
+        "--model.encoder.query_bank=8",
     ]  # fmt: skip
     cli.main(["fit", *args])
     whole, bank = steps(tmp_path / "whole"), queries(tmp_path / "whole")
@@ -161,7 +164,7 @@ def test_killed_at_any_batch_and_resumed(
 def test_one_training_a_folder(
     tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "LEFT_BEHIND", 0.1)
+    monkeypatch.setattr(run_folder, "LEFT_BEHIND", 0.1)
     run = tmp_path / "run"
     run.mkdir()
     args = ["fit", *tiny(run, tiny_data, tiny_bert, tiny_clip, CONFIGS[0]), "--trainer.limit_train_batches=1"]

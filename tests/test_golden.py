@@ -1,10 +1,11 @@
 """The numbers of the authors' code: losses, hardest negatives and FGIS against reference inputs and outputs.
 
 The folder named by RSRETRIEVAL_GOLDEN_DIR holds them, by default ``../shared/golden`` beside the checkout, else a small
-copy (losses alone) in ``tests/data/golden``.
+copy (losses alone) in ``tests/data/golden``, which its ``make_copy.py`` writes.
 """
 
 import os
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsretrieval.losses import affiliation_loss, contrastive_loss, hardest_negatives, scene_adaptive_loss, triplet_loss
+from rsretrieval.losses import (
+    affiliation_loss,
+    contrastive_loss,
+    hardest_negatives,
+    scene_adaptive_loss,
+    scene_weight,
+    triplet_loss,
+)
 from rsretrieval.models import FGIS
-from rsretrieval.schedule import scene_weight
 
 SHARED, COPY = Path(__file__).parents[2] / "shared" / "golden", Path(__file__).parent / "data" / "golden"
 GOLDEN = Path(os.environ.get("RSRETRIEVAL_GOLDEN_DIR", SHARED if SHARED.is_dir() else COPY))
@@ -67,6 +74,16 @@ LOSSES: dict[str, Callable[[dict[str, Tensor]], Tensor]] = {
 
 def test_there_are_reference_numbers() -> None:
     assert LOSS_FILES, f"no losses*.npz in '{GOLDEN}': set RSRETRIEVAL_GOLDEN_DIR to a folder that has them"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"there is no {SHARED}")
+def test_the_copy_is_what_its_script_writes(tmp_path: Path) -> None:
+    script = runpy.run_path(str(COPY / "make_copy.py"))
+    script["make_copy"](SHARED, tmp_path)
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in COPY.glob("*.npz")}
+    with pytest.raises(FileNotFoundError, match="set RSRETRIEVAL_GOLDEN_DIR"):
+        script["make_copy"](tmp_path / "nowhere", tmp_path)
 
 
 @pytest.mark.parametrize("path", LOSS_FILES, ids=lambda path: path.stem)

@@ -1,5 +1,6 @@
 """Training and evaluation end to end on the embedded scenes, with tiny towers."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,21 +8,17 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 
-from rsretrieval.callbacks import AveragedWeights, ValueGuidedLearning
-from rsretrieval.data.datamodule import RetrievalDataModule
-from rsretrieval.models import TowerConfig
-from rsretrieval.module import RetrievalModule
-from rsretrieval.schedule import Stage, stage_at
+from rsretrieval import RetrievalDataModule, RetrievalModule, TowerConfig
+from rsretrieval.training.callbacks import AveragedWeights, ValueGuidedLearning
+from rsretrieval.training.schedule import Stage, stage_at
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny
 
 
 def test_two_stages_then_recall_and_a_checkpoint_that_loads(tmp_path: Path, tiny_clip: str) -> None:
-    module = RetrievalModule(
-        image=TowerConfig("timm", "test_resnet"),
-        text=TowerConfig("open_clip", tiny_clip),
-        prior=TowerConfig("timm", "test_resnet", frozen=True),
-        embed_dim=32,
-        image_size=64,
-    )
+    branch = TowerConfig("timm", "test_resnet", frozen=True)
+    module = tiny.module(TowerConfig("timm", "test_resnet"), TowerConfig("open_clip", tiny_clip), branch)
     data = RetrievalDataModule(image_size=64, batch_size=16, num_workers=0, augmentation="none")
     stages = ValueGuidedLearning([Stage(0, {"contrastive": 1, "scene_adaptive": 1}), Stage(1, {"triplet": 0.1})])
     trainer = Trainer(
@@ -50,7 +47,7 @@ def test_two_stages_then_recall_and_a_checkpoint_that_loads(tmp_path: Path, tiny
 def test_no_decay_on_biases_and_temperatures(tiny_clip: str) -> None:
     tower = TowerConfig("timm", "test_resnet", frozen=True)
     text = TowerConfig("open_clip", tiny_clip, frozen=True)
-    module = RetrievalModule(image=tower, text=text, prior=None, embed_dim=8, image_size=64)
+    module = tiny.module(tower, text, embed_dim=8)
     groups = {g["weight_decay"]: g for g in module.parameter_groups()}
     assert {g["lr"] for g in groups.values()} == {4e-5}
     assert sorted(p.ndim for p in groups[0.01]["params"]) == [2, 2]
@@ -60,7 +57,7 @@ def test_no_decay_on_biases_and_temperatures(tiny_clip: str) -> None:
 def test_wrong_stages() -> None:
     with pytest.raises(ValueError, match="must start at 0"):
         ValueGuidedLearning([Stage(1, {"contrastive": 1})])
-    with pytest.raises(ValueError, match=r"known are \['affiliation'"):
+    with pytest.raises(ValueError, match=r"unknown loss 'focal'; known are \['affiliation'"):
         ValueGuidedLearning([Stage(0, {"focal": 1})])
     assert [stage_at(ValueGuidedLearning().stages, epoch) for epoch in (0, 9, 10, 19)] == [0, 0, 1, 1]
 
@@ -71,7 +68,7 @@ def test_averaged_weights(tmp_path: Path, tiny_clip: str) -> None:
 
     def module() -> RetrievalModule:
         torch.manual_seed(0)
-        return RetrievalModule(frozen, text, None, embed_dim=32, image_size=64)
+        return tiny.module(frozen, text)
 
     def trainer(epochs: int, averaged: AveragedWeights) -> Trainer:
         return Trainer(

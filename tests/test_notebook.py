@@ -7,6 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 
+@pytest.mark.slow
 def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTEBOOK_EPOCHS", "1")
     monkeypatch.setenv("NOTEBOOK_SHARE", "0.1")

@@ -1,6 +1,7 @@
 """The paper's recipe, against the figures of its table (written here once more, by hand)."""
 
 import math
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,15 @@ import torch
 import yaml
 from torch import nn
 
+from rsretrieval import RetrievalModule, TowerConfig
 from rsretrieval.cli import main
 from rsretrieval.data import transforms
 from rsretrieval.data.randaugment import RAND_AUGMENT
-from rsretrieval.models import TowerConfig
-from rsretrieval.module import RetrievalModule
-from rsretrieval.schedule import PAPER_STAGES, scene_weight, stage_at
+from rsretrieval.losses import scene_weight
+from rsretrieval.training.schedule import PAPER_STAGES, stage_at
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RSICD = {
@@ -45,9 +49,10 @@ def settings(capsys: pytest.CaptureFixture[str], *configs: str) -> dict[str, Any
     with pytest.raises(SystemExit):
         main(["fit", *files, "--print_config"])
     found: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
-    model, data = found["model"], found["data"]
-    flat = {**found["trainer"], **data, **model, **model["objective"], **model["optimizer"]}
-    return flat | {key: model["text"][key] for key in ("max_tokens", "attention_mask")} | found["schedule"]
+    model, encoder = found["model"], found["model"]["encoder"]
+    flat = {**found["trainer"], **found["data"], **encoder, **encoder["preprocessing"]}
+    flat |= {**model["objective"], **model["optimizer"]}
+    return flat | {key: encoder["text"][key] for key in ("max_tokens", "attention_mask")} | found["schedule"]
 
 
 @pytest.mark.parametrize(
@@ -82,8 +87,8 @@ def test_value_schedule() -> None:
 
 @pytest.fixture
 def module(tiny_bert: str) -> RetrievalModule:
-    image, prior = TowerConfig("timm", "test_vit"), TowerConfig("timm", "test_resnet", frozen=True)
-    return RetrievalModule(image, TowerConfig("transformers", tiny_bert), prior, embed_dim=32, image_size=64)
+    branch = TowerConfig("timm", "test_resnet", frozen=True)
+    return tiny.module(TowerConfig("timm", "test_vit"), TowerConfig("transformers", tiny_bert), branch)
 
 
 def test_no_decay_on_biases_and_norms(module: RetrievalModule) -> None:

@@ -1,7 +1,13 @@
-"""Tiny towers, written as files."""
+"""Tiny towers, as files and as settings."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
+
+from rsretrieval.models import DualEncoder, EncoderConfig, TowerConfig
+from rsretrieval.training import RetrievalModule
+from rsretrieval.types import Preprocessing
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "plane", "two", "ships", "in", "the", "harbour"]
 BERT = {
@@ -19,9 +25,37 @@ CLIP = {
 }
 
 
+def examples(count: int) -> int:
+    """Random examples of a test; many more in ``make soak``."""
+    return count * int(os.environ.get("RSRETRIEVAL_SOAK", 1))
+
+
 def write_bert(folder: Path) -> str:
     """A tiny BERT's configuration and tokeniser; gives the folder."""
     (folder / "config.json").write_text(json.dumps(BERT))
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
     return str(folder)
+
+
+def settings(
+    image: TowerConfig, text: TowerConfig, branch: TowerConfig | None = None, image_size: int = 64, **options: Any
+) -> EncoderConfig:
+    """Settings of a small encoder."""
+    options = {"embed_dim": 32, "preprocessing": Preprocessing(image_size), **options}
+    return EncoderConfig(image, text, branch, **options)
+
+
+def encoder(
+    image: TowerConfig, text: TowerConfig, branch: TowerConfig | None = None, image_size: int = 64, **options: Any
+) -> DualEncoder:
+    """A small encoder."""
+    return DualEncoder(settings(image, text, branch, image_size, **options))
+
+
+def module(
+    image: TowerConfig, text: TowerConfig, branch: TowerConfig | None = None, image_size: int = 64, **options: Any
+) -> RetrievalModule:
+    """A small encoder in training; settings of the module itself are told by their names."""
+    own = {key: options.pop(key) for key in ("objective", "optimizer", "hubness") if key in options}
+    return RetrievalModule(settings(image, text, branch, image_size, **options), **own)

@@ -1,17 +1,49 @@
-"""What flows between the parts: a batch of images and texts, and their embeddings.
+"""What flows between the parts: images' preprocessing, a batch of images and texts, and their embeddings.
 
 Imports torch and numpy alone, so that every other module may import it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Tokens = Mapping[str, Tensor]
+"""Tokenised texts by the name of the tower's argument, each ``(M, L)``; at least ``input_ids``."""
+Tokenizer = Callable[[Sequence[str]], Tokens]
+"""Texts to their tokens."""
+
+CLIP_MEAN = (0.4815, 0.4578, 0.4082)
+CLIP_STD = (0.2686, 0.2613, 0.2758)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the input of an image tower (``rsretrieval.images`` applies it).
+
+    Attributes:
+        image_size: side of the square input, in pixels; pictures are resized to it by bicubic interpolation.
+        mean: of the RGB channels, for values in [0, 1].
+        std: of the RGB channels.
+    """
+
+    image_size: int = 224
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(self.mean))  # settings files know lists alone
+        object.__setattr__(self, "std", tuple(self.std))
+        if self.image_size < 1:
+            raise ValueError(f"image_size={self.image_size}: give the side of the images in pixels, 1 or more")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean={self.mean}, std={self.std}: give three numbers each, for std above 0")
 
 
 def text_ids(texts: Sequence[str]) -> Tensor:
@@ -34,6 +66,7 @@ class Batch(NamedTuple):
         owners: ``(M,)`` int64, the image id that each text describes.
         scenes: ``(M,)`` int64, scene class of each text's image.
         caption_values: ``(M,)`` float, value of each caption in the weighted contrastive loss.
+        tokens: the texts, tokenised; empty where no tokeniser was given, and the model does it.
         skipped: names of rows that belong here and cannot be read.
     """
 
@@ -44,25 +77,37 @@ class Batch(NamedTuple):
     owners: Tensor
     scenes: Tensor
     caption_values: Tensor
+    tokens: Tokens = {}  # noqa: RUF012 - never written to
     skipped: list[str] = []  # noqa: RUF012 - never written to
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Between processes small tensors go by value: each in a shared-memory file of its own costs far more."""
-        return _batch, tuple(f.numpy() if isinstance(f, Tensor) and f.ndim == 1 else f for f in self)
+        return _batch, tuple(_by_value(field) for field in self)
+
+
+def _by_value(field: Any) -> Any:  # noqa: ANN401
+    if isinstance(field, Tensor):
+        return field.numpy() if field.ndim < 4 and field.device.type == "cpu" else field
+    return {key: _by_value(value) for key, value in field.items()} if isinstance(field, Mapping) else field
 
 
 def _batch(*fields: Any) -> Batch:  # noqa: ANN401
-    return Batch(*(torch.from_numpy(f) if isinstance(f, np.ndarray) else f for f in fields))  # type: ignore[arg-type]
+    def tensor(field: Any) -> Any:  # noqa: ANN401
+        if isinstance(field, np.ndarray):
+            return torch.from_numpy(field)
+        return {key: tensor(value) for key, value in field.items()} if isinstance(field, dict) else field
+
+    return Batch(*map(tensor, fields))
 
 
-class Features(NamedTuple):
+class TowerOutput(NamedTuple):
     """What a tower gives: a global vector ``(B, W)`` and tokens ``(B, T, W)``."""
 
     pooled: Tensor
     tokens: Tensor
 
 
-class Pairs(NamedTuple):
+class PairedEmbeddings(NamedTuple):
     """The pairs of a global batch, as the losses see them.
 
     Attributes:
@@ -81,6 +126,6 @@ class Pairs(NamedTuple):
     scenes: Tensor
     caption_values: Tensor
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Pairs:
+    def map(self, function: Callable[[Tensor], Tensor]) -> PairedEmbeddings:
         """Apply ``function`` to every field."""
-        return Pairs(*(function(field) for field in self))
+        return PairedEmbeddings(*(function(field) for field in self))

@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from rsretrieval.data.datamodule import RetrievalDataModule
-from rsretrieval.data.rows import DataError, Record
+from rsretrieval.data import DataError, Record, RetrievalDataModule
 
 
 def test_loaders_and_their_lengths() -> None:
@@ -32,6 +31,7 @@ def test_batches_stay_what_they_were_while_workers_go_on(train: bool) -> None:
     loaders = []
     for workers in (0, 2):
         data = RetrievalDataModule(image_size=32, batch_size=64, num_workers=workers, captions_per_image=1)
+        data.source.sizes = {"train": 960, "valid": 300}
         loaders.append(list(data.train_dataloader() if train else data.val_dataloader()))
     assert len(loaders[0]) == len(loaders[1]) > 4
     by_row: dict[int, torch.Tensor] = {}
@@ -53,7 +53,6 @@ def test_caption_values_are_replaceable() -> None:
 
 def test_empty_captions_are_refused() -> None:
     data = RetrievalDataModule()
-    data.table("valid")
     data.source.records = lambda split: [Record("a.png", ("...",)), Record("b.png", ("a pond",))]
     with pytest.raises(DataError, match=r"1 of 2 rows of split 'valid' are broken \(such as \['a.png'\]\): no caption"):
         data.table("valid")
@@ -117,12 +116,20 @@ def test_too_many_broken_rows_stop_the_run(tmp_path: Path) -> None:
 
 
 def test_workers_that_are_not_forked_open_the_files_themselves(tmp_path: Path) -> None:
-    """As on macOS and Windows; after rows were read here, where mapped pages are given back now and then."""
+    """As on macOS and Windows; after rows were read here, where mapped pages are given back now and then.
+
+    They stay from epoch to epoch, and learn of the next one.
+    """
     write(tmp_path, set(), {})
     stream = parquet(tmp_path).stream("train", train=True)
-    here = [list(stream) for _ in range(3)][-1]
-    there = list(DataLoader(stream, batch_size=None, num_workers=1, multiprocessing_context="spawn"))
-    assert len(here) == len(there) == 20
-    for mine, theirs in zip(here, there, strict=True):
-        assert mine.image_ids.equal(theirs.image_ids)
-        assert mine.images.equal(theirs.images)
+    loader = DataLoader(
+        stream, batch_size=None, num_workers=1, multiprocessing_context="spawn", persistent_workers=True
+    )
+    for epoch in (0, 1):
+        stream.epoch = epoch
+        expected = [list(stream) for _ in range(3)][-1]
+        batches = list(loader)
+        assert len(expected) == len(batches) == 20
+        for batch, of_worker in zip(expected, batches, strict=True):
+            assert batch.image_ids.equal(of_worker.image_ids)
+            assert batch.images.equal(of_worker.images)

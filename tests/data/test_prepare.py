@@ -4,20 +4,27 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import datasets
 import pytest
+from forks import Forks
 from PIL import Image
 
 from rsretrieval import cli
-from rsretrieval.data.catalog import DATASETS
-from rsretrieval.data.datamodule import RetrievalDataModule
+from rsretrieval.data import (
+    DATASETS,
+    Columns,
+    DataError,
+    MissingSplitError,
+    RetrievalDataModule,
+    Source,
+    build_source,
+    register_dataset,
+)
 from rsretrieval.data.prepare import prepare
-from rsretrieval.data.rows import DataError, MissingSplitError
 
 
 def parquet(folder: Path | str, **options: object) -> RetrievalDataModule:
@@ -31,13 +38,13 @@ def test_a_copy_gives_the_same_rows_byte_by_byte(tiny_data: str, tmp_path: Path)
         "--scene_file", str(tmp_path / "scenes.json"),
     ])  # fmt: skip
     assert len(list((tmp_path / "to").glob("*.parquet"))) == 3 + 2 + 1
-    given, copy = parquet(tiny_data, scene_file=str(tmp_path / "scenes.json")), parquet(tmp_path / "to")
+    original, copy = parquet(tiny_data, scene_file=str(tmp_path / "scenes.json")), parquet(tmp_path / "to")
     for split in ("train", "valid", "test"):
-        a, b = given.table(split), copy.table(split)
+        a, b = original.table(split), copy.table(split)
         assert (a.names, a.captions, a.scenes, a.scene_names) == (b.names, b.captions, b.scenes, b.scene_names)
         assert [v for row in b.values for v in row] == pytest.approx([v for row in a.values for v in row])
         for row in range(len(a.names)):
-            assert given.stream(split).encoded(row)["bytes"] == copy.stream(split).encoded(row)["bytes"]
+            assert original.stream(split).encoded(row)["bytes"] == copy.stream(split).encoded(row)["bytes"]
 
 
 def test_own_values_and_scenes_win_over_a_copys_columns(tmp_path: Path) -> None:
@@ -52,15 +59,15 @@ def test_own_values_and_scenes_win_over_a_copys_columns(tmp_path: Path) -> None:
     table = parquet(tmp_path).table("train")
     assert table.values == [[0.25], [0.75]]  # that of the caption without a word goes with it
     assert [table.scene_names[n] for n in table.scenes] == ["water", "wet"]
-    (tmp_path / "scenes.json").write_text('{"a.png": "mine"}')
+    (tmp_path / "scenes.json").write_text('{"a.png": "listed"}')
     own = parquet(
         tmp_path, caption_values=lambda texts: [1.0] * len(texts), scene_file=str(tmp_path / "scenes.json")
     ).table("train")
     assert own.values == [[1.0], [1.0]]
-    assert [own.scene_names[n] for n in own.scenes] == ["mine", "wet"]
+    assert [own.scene_names[n] for n in own.scenes] == ["listed", "wet"]
 
 
-def test_a_second_run_mends_what_is_damaged_or_gone(tiny_data: str, tmp_path: Path) -> None:
+def test_a_second_run_writes_again_what_is_damaged_or_gone(tiny_data: str, tmp_path: Path) -> None:
     prepare("parquet", str(tmp_path), tiny_data, shard_rows=2)
     files = sorted(tmp_path.glob("train-*"))
     before = {file: file.read_bytes() for file in files}
@@ -68,35 +75,74 @@ def test_a_second_run_mends_what_is_damaged_or_gone(tiny_data: str, tmp_path: Pa
     files[1].unlink()
     with pytest.raises(DataError, match=r"3 files of split 'train', and their names say \[4\]: write or fetch"):
         parquet(tmp_path).table("train")
-    kept = {file: file.stat().st_mtime_ns for file in files[2:]}
+    times = {file: file.stat().st_mtime_ns for file in files[2:]}
     prepare("parquet", str(tmp_path), tiny_data, shard_rows=2)
     assert {file: file.read_bytes() for file in files} == before
-    assert {file: file.stat().st_mtime_ns for file in files[2:]} == kept
+    assert {file: file.stat().st_mtime_ns for file in files[2:]} == times
     with pytest.raises(DataError, match=r"was prepared with .* give the same settings to go on with it, or another fo"):
         prepare("parquet", str(tmp_path), tiny_data, shard_rows=2, size=16)
 
 
-def test_killed_and_run_again(tmp_path: Path) -> None:
-    command = [
-        sys.executable, "-m", "rsretrieval", "data", "prepare", "synthetic", "--to", str(tmp_path),
-        "--splits", "[test]", "--shard_rows", "20",
-    ]  # fmt: skip
-    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+PREPARE = """
+import sys
+from rsretrieval import cli
+cli.main(["data", "prepare", "synthetic", "--to", sys.argv[1], "--splits", "[test]", "--shard_rows", "20"])
+"""
+
+
+def test_killed_and_run_again(children: Forks, tmp_path: Path) -> None:
+    env = dict(os.environ)
+    child = children.start(PREPARE, str(tmp_path), env=env)
     while not (tmp_path / "test-00003-of-00015.parquet").is_file():
         time.sleep(0.01)
-        assert child.poll() is None
+        assert child.running()
     os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    assert child.wait().returncode == -signal.SIGKILL
+    (tmp_path / "test-00009-of-00015.parquet.123.partial").write_text("of another process that was killed")
     first = tmp_path / "test-00000-of-00015.parquet"
     written = first.stat().st_mtime_ns
     assert len(list(tmp_path.glob("*.parquet"))) < 15
-    subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
+    assert children.run(PREPARE, str(tmp_path), env=env).returncode == 0
     assert first.stat().st_mtime_ns == written
     assert not list(tmp_path.glob("*.partial"))
     whole, copy = RetrievalDataModule(), parquet(tmp_path)
     assert copy.table("test").captions == whole.table("test").captions
     for row in (0, 299):  # a PNG loses nothing
         assert copy.stream("test").image(row).tobytes() == whole.stream("test").image(row).tobytes()
+
+
+def test_a_folder_that_an_older_version_prepared_is_continued(tmp_path: Path) -> None:
+    """It did not write the revision of archives, nor of what was held out; with another revision it is refused."""
+
+    @register_dataset("versioned ponds")
+    def build(path: str, columns: Columns, revision: str | None = None) -> Source:
+        source = build_source("synthetic", path, columns)
+        source.sizes = {"train": 3, "valid": 2, "test": 1}
+        source.revision = revision or "new"
+        return source
+
+    prepare("versioned ponds", str(tmp_path))
+    (file,) = tmp_path.glob("train-*")
+    manifest = json.loads((tmp_path / "prepared.json").read_text())
+    assert manifest["settings"] == {
+        "source": ["versioned ponds", "", "new", asdict(Columns())],
+        "images": [None, 95],
+        "captions": [30, None],
+        "rows": [1000, 0.0],
+    }
+    assert set(manifest["files"][file.name]) == {"rows", "sha256", "broken"}
+    manifest["settings"]["source"][2] = None
+    (tmp_path / "prepared.json").write_text(json.dumps(manifest))
+    written = file.stat().st_mtime_ns
+    prepare("versioned ponds", str(tmp_path))
+    assert file.stat().st_mtime_ns == written
+    manifest["settings"]["source"][2] = "old"
+    (tmp_path / "prepared.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"was prepared with .*'old'.*, not with .*'new'"):
+        prepare("versioned ponds", str(tmp_path))
+    prepare("versioned ponds", str(tmp_path), revision="old")
+    with pytest.raises(DataError, match=r"no split 'dev'; possible are \['train', 'valid', 'test'\]"):
+        prepare("versioned ponds", str(tmp_path), splits=["dev"])
 
 
 def test_smaller_images(tiny_data: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,35 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from rsretrieval.data import (
+    BrokenRowError,
+    Columns,
+    DataError,
+    MissingSplitError,
+    Record,
+    RetrievalStream,
+    Source,
+    Table,
+    build_source,
+)
 from rsretrieval.data.captions import clean, delete_words, length_values
-from rsretrieval.data.rows import BrokenRowError, Columns, DataError, Record, Source, decode
+from rsretrieval.data.datasets.holdout import HoldoutSource
+from rsretrieval.data.order import training_pairs
+from rsretrieval.data.reader import decode_row
 from rsretrieval.data.scenes import scene_names
-from rsretrieval.data.sources import Holdout, build_source
-from rsretrieval.data.stream import RetrievalStream, Table, training_pairs
 from rsretrieval.data.transforms import AUGMENTATIONS, evaluation, training
 from rsretrieval.types import text_ids
 
 
 class Blocks(Source):
-    """Rows in blocks; each image's pixels say which row it is."""
+    """Training rows in blocks; each image's pixels say which row it is."""
 
     def __init__(self, sizes: list[int]) -> None:
         self.sizes = sizes
 
     def records(self, split: str) -> list[Record]:
+        if split != "train":
+            raise MissingSplitError(split)
         return [Record(f"{row}.png", ("a",)) for row in range(sum(self.sizes))]
 
     def blocks(self, split: str) -> list[int]:
@@ -131,8 +145,9 @@ def test_scene_labels_in_their_order() -> None:
         Record("00004.jpg", ("planes",)),
         Record("00005.jpg", ("pier",), "dock"),
     ]
-    assert scene_names(records, {"00004.jpg": "apron"}) == ["airport", "harbour", "harbour", "apron", "dock"]
-    assert len(set(scene_names([Record("1.jpg", ("a",)), Record("2.jpg", ("a",))]))) == 2
+    captions = [record.captions for record in records]
+    assert scene_names(records, captions, {"00004.jpg": "apron"}) == ["airport", "harbour", "harbour", "apron", "dock"]
+    assert len(set(scene_names([Record("1.jpg", ("a",)), Record("2.jpg", ("a",))], [["a"], ["a"]]))) == 2
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -172,19 +187,25 @@ def test_parquet_and_folder_give_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"images": rows}))
     parquet, folder = (build_source(name, str(tmp_path), Columns()) for name in ("parquet", "folder"))
     assert parquet.records("train") == folder.records("train")
-    assert [decode(s.read("train", 2)[0], "").getpixel((0, 0)) for s in (parquet, folder)] == [(80, 80, 80)] * 2
+    assert [decode_row(s.read("train", 2)[0], "").getpixel((0, 0)) for s in (parquet, folder)] == [(80, 80, 80)] * 2
     with pytest.raises(DataError, match=r"no split 'test': it needs files test-\*.parquet and has the splits"):
         parquet.records("test")
     with pytest.raises(DataError, match=r"no split 'valid'.*it has \['train'\]"):
         folder.records("valid")
     (tmp_path / "images" / "pond_1.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"'pond_1\.png' cannot be decoded"):
-        decode(folder.read("train", 1)[0], "pond_1.png")
+        decode_row(folder.read("train", 1)[0], "pond_1.png")
 
 
 def test_wrong_sources(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no data source 'ftp'; possible are \['folder', 'hub', 'parquet'"):
+    with pytest.raises(
+        DataError, match=r"no data source 'ftp'; possible are \[.*'folder',.*'hub',.*'parquet'.*'rsitmd'"
+    ):
         build_source("ftp", "", Columns())
+    with pytest.raises(DataError, match=r"no data source 'rsidc' \(did you mean 'rsicd'"):
+        build_source("rsidc", "", Columns())
+    with pytest.raises(DataError, match=r"'synthetic' has no revisions: leave out --data.revision \('main'\)"):
+        build_source("synthetic", "", Columns(), "main")
     with pytest.raises(DataError, match="no folder 'nowhere'"):
         build_source("parquet", "nowhere", Columns())
     with pytest.raises(DataError, match="holds 0 JSON files"):
@@ -202,9 +223,24 @@ def test_synthetic_source() -> None:
     assert source.read("valid", 0)[0].size == (96, 96)
 
 
+class WithoutValidation(Source):
+    """The synthetic scenes as a data set that comes without a validation split."""
+
+    def __init__(self) -> None:
+        self.scenes = build_source("synthetic", "", Columns())
+
+    def records(self, split: str) -> list[Record]:
+        if split == "valid":
+            raise MissingSplitError(split)
+        return self.scenes.records(split)
+
+    def read(self, split: str, block: int) -> Sequence[object]:
+        return self.scenes.read(split, block)
+
+
 def test_holdout_takes_validation_out_of_training() -> None:
-    source = build_source("synthetic", "", Columns())
-    split = Holdout(source, 0.2, seed=0)
+    source = WithoutValidation()
+    split = HoldoutSource(source, 0.2, seed=0)
     train, valid = split.records("train"), split.records("valid")
     assert len(valid) == 480
     assert sorted(train + valid) == sorted(source.records("train"))
@@ -212,11 +248,15 @@ def test_holdout_takes_validation_out_of_training() -> None:
     row = source.records("train").index(valid[7])
     assert split.read("valid", 7)[0].tobytes() == source.read("train", row)[0].tobytes()
     with pytest.raises(DataError, match="number between 0 and 1"):
-        Holdout(source, 2, seed=0)
+        HoldoutSource(source, 2, seed=0)
+    with pytest.raises(
+        DataError, match=r"holdout=0.2 would replace the validation split that the data set has \(300 images\): set"
+    ):
+        HoldoutSource(source.scenes, 0.2)
 
 
 def test_holdout_out_of_blocks() -> None:
-    split = Holdout(Blocks([3, 1, 4]), 0.4, seed=0)
+    split = HoldoutSource(Blocks([3, 1, 4]), 0.4, seed=0)
     seen = []
     for name in ("train", "valid"):
         names = [record.filename for record in split.records(name)]
@@ -240,7 +280,7 @@ def test_folder_of_a_list_for_each_split(tmp_path: Path) -> None:
     source = build_source("folder", str(tmp_path), Columns())
     assert source.records("train") == [Record(f"ponds/a/{n}.png", (f"pond {n} 0", f"pond {n} 1")) for n in (1, 2)]
     assert source.records("valid") == [Record("ponds/b/1.png", ("a lake", "two"))]
-    assert decode(source.read("valid", 0)[0], "").getpixel((0, 0)) == (30,) * 3
+    assert decode_row(source.read("valid", 0)[0], "").getpixel((0, 0)) == (30,) * 3
     source.rows[0]["filename"] = "1.png"  # in a and in b
     with pytest.raises(BrokenRowError, match=r"'1.png' is 2 times below .*: one file of that name is needed"):
         source.read("train", 0)

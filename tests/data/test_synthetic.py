@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsretrieval.data.synthetic import SCENES, Scene, render, sample_scene
-from rsretrieval.data.synthetic_painters import COUNTS, PALETTE, PLACES, SIDES
+from rsretrieval.data.datasets.synthetic import SCENES, Scene, render, sample_scene
+from rsretrieval.data.datasets.synthetic.canvas import COUNTS, PALETTE, PLACES, SIDES
 
 SIZE = 96
 ALL = [sample_scene(seed) for seed in range(2800)]

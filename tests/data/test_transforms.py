@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as F  # noqa: N812
 
 from rsretrieval.data import randaugment as r
 from rsretrieval.data import transforms as t
+from rsretrieval.images import resize
 
 PICTURE = Image.effect_mandelbrot((61, 48), (-2, -1, 1, 1), 40)
 IMAGE = np.stack([np.asarray(PICTURE), np.asarray(PICTURE.rotate(30)), np.asarray(PICTURE) // 3 + 40], axis=2)
@@ -56,15 +57,15 @@ def test_warps_are_torchvisions(operation: Callable, arguments: Callable, magnit
 
 
 def test_resize_is_pillows_where_it_shrinks_and_near_it_where_it_enlarges() -> None:
-    smaller = t.resize(IMAGE, 20)
+    smaller = resize(IMAGE, 20)
     assert (smaller == np.asarray(PIL.resize((20, 20), Image.Resampling.BICUBIC))).all()
     smooth = np.asarray(Image.fromarray(smaller).resize((30, 30), Image.Resampling.BICUBIC))
     wanted = np.asarray(Image.fromarray(smooth).resize((40, 40), Image.Resampling.BICUBIC)).astype(int)
-    assert abs(t.resize(smooth, 40) - wanted).mean() < 4
-    assert t.resize(smaller, 20) is smaller
+    assert abs(resize(smooth, 40) - wanted).mean() < 4
+    assert resize(smaller, 20) is smaller
 
 
-def test_crops_have_the_shares_that_they_should() -> None:
+def test_crops_have_the_fractions_that_they_should() -> None:
     """Of an image whose value is its row and column, a crop's range of values is its size."""
     rng = Random(0)
     ramp = np.stack(np.broadcast_arrays(np.arange(200)[:, None], np.arange(200)[None, :], 0), axis=2).astype(np.uint8)
@@ -74,9 +75,9 @@ def test_crops_have_the_shares_that_they_should() -> None:
         spans.append([np.ptp(out[..., channel].astype(int)) + 1 for channel in (0, 1)])
         assert out.shape == (200, 200, 3)
     height, width = np.array(spans).T
-    share = height * width / 200**2
-    assert 0.47 < share.min() < 0.55
-    assert 0.93 < share.max() <= 1.02
+    fraction = height * width / 200**2
+    assert 0.47 < fraction.min() < 0.55
+    assert 0.93 < fraction.max() <= 1.02
     assert 0.7 < (width / height).min() < 0.85
     assert 1.2 < (width / height).max() < 1.4
 

@@ -8,15 +8,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rsretrieval.losses import (
-    Objective,
-    ObjectiveConfig,
     affiliation_loss,
     contrastive_loss,
     scene_adaptive_loss,
+    scene_weight,
     triplet_loss,
 )
-from rsretrieval.schedule import scene_weight
-from rsretrieval.types import Pairs
 
 EPSILON, TAU = 6e-5, 0.07
 
@@ -113,25 +110,6 @@ def test_a_shared_caption_is_a_positive_of_each_of_its_images() -> None:
     agree(shared, uniform, image, text)
     apart = contrastive_loss(**common, image_ids=torch.arange(count), text_ids=torch.arange(count))
     torch.testing.assert_close(apart, contrastive_loss(**common, image_ids=torch.arange(count)))
-
-
-@pytest.mark.parametrize("name", ["contrastive", "weighted_contrastive"])
-def test_the_objective_shares_captions_where_told_to(name: str) -> None:
-    image, text, ids, scenes, values = pairs(0)
-    texts, worth = torch.arange(len(ids)) // 2, torch.tensor(values)
-    given = Pairs(image.float(), text.float(), torch.tensor(ids), texts, torch.tensor(scenes), worth.float())
-    for share in (False, True):
-        objective = Objective(ObjectiveConfig(temperature=TAU, share_captions=share))
-        got = objective(given, slice(0, len(ids)), {name: 1.0}, 0)[name]
-        wanted = contrastive_loss(
-            image=given.image,
-            text=given.text,
-            image_ids=given.image_ids,
-            temperature=TAU,
-            caption_values=given.caption_values if name == "weighted_contrastive" else None,
-            text_ids=texts if share else None,
-        )
-        torch.testing.assert_close(got, wanted)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,24 +1,30 @@
 """The metric equals the function, whatever the batches, and counts nothing twice."""
 
+import importlib
+import sys
+
 import pytest
 import torch
+from torch import Tensor
 
-from rsretrieval.metrics import RetrievalRecall, retrieval_recall
+import rsretrieval.metrics
+from rsretrieval.metrics import TIES, CrossModalRecall, SplitEmbeddings, retrieval_recall
 from rsretrieval.types import text_ids
 
 TEXTS = ["a pond", "a pier", "a pond", "a road", "two ships", "a pier"]
 OWNERS = torch.tensor([0, 0, 1, 2, 3, 3])
 
 
-def add(metric: RetrievalRecall, images: list[int], image: torch.Tensor, text: dict[str, torch.Tensor]) -> None:
-    mine = [j for j, owner in enumerate(OWNERS.tolist()) if owner in images]
-    fresh = sorted({TEXTS[j] for j in mine})
+def add(metric: CrossModalRecall, images: list[int], image: Tensor, text: dict[str, Tensor]) -> None:
+    captions = [j for j, owner in enumerate(OWNERS.tolist()) if owner in images]
+    fresh = sorted({TEXTS[j] for j in captions})
     metric.update(
         image=image[images],
         image_ids=torch.tensor(images) + 100,
         text=torch.stack([text[t] for t in fresh]),
         text_ids=text_ids(fresh),
-        captions=torch.stack([text_ids([TEXTS[j] for j in mine]), OWNERS[mine] + 100], dim=1),
+        caption_text_ids=text_ids([TEXTS[j] for j in captions]),
+        caption_image_ids=OWNERS[captions] + 100,
     )
 
 
@@ -26,7 +32,7 @@ def add(metric: RetrievalRecall, images: list[int], image: torch.Tensor, text: d
 def test_metric_equals_function(batches: list[list[int]]) -> None:
     torch.manual_seed(0)
     image, text = torch.randn(4, 5), {t: torch.randn(5) for t in TEXTS}
-    metric = RetrievalRecall(ks=(1, 2))
+    metric = CrossModalRecall(ks=(1, 2))
     for batch in batches:
         add(metric, batch, image, text)
     wanted = retrieval_recall(image=image, text=torch.stack([text[t] for t in TEXTS]), owners=OWNERS, ks=(1, 2))
@@ -37,3 +43,77 @@ def test_text_ids_tell_texts_apart() -> None:
     ids = text_ids(TEXTS)
     assert ids[0] == ids[2] != ids[1]
     assert len(ids.unique()) == 4
+
+
+def test_what_torchmetrics_and_its_callers_ask() -> None:
+    assert CrossModalRecall.higher_is_better is True
+    assert CrossModalRecall.is_differentiable is False
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_ties_reach_the_function(ties: str) -> None:
+    image, text = torch.eye(4)[:, :1].repeat(1, 5), {t: torch.ones(5) for t in TEXTS}
+    metric = CrossModalRecall(ks=(1,), ties=ties)
+    add(metric, [0, 1, 2, 3], image, text)
+    stacked = torch.stack([text[t] for t in TEXTS])
+    assert metric.compute() == retrieval_recall(image=image, text=stacked, owners=OWNERS, ks=(1,), ties=ties)
+
+
+def test_merged_has_each_image_and_text_once() -> None:
+    torch.manual_seed(0)
+    image, text = torch.randn(4, 5), {t: torch.randn(5) for t in TEXTS}
+    metric = CrossModalRecall()
+    for batch in ([3, 1], [0, 1, 2]):  # image 1 comes twice, as the sampler of two processes pads
+        add(metric, batch, image, text)
+    split = metric.merged()
+    assert isinstance(split, SplitEmbeddings)
+    assert split.image_ids.tolist() == [100, 101, 102, 103]
+    assert torch.equal(split.image, image)
+    assert len(split.text) == len(set(TEXTS))
+    assert len(split.caption_rows) == len(split.owners) == len(TEXTS) + 1
+    by_owner = {
+        (owner, tuple(split.text[row].tolist()))
+        for owner, row in zip(split.owners.tolist(), split.caption_rows, strict=True)
+    }
+    assert by_owner == {(owner, tuple(text[t].tolist())) for owner, t in zip(OWNERS.tolist(), TEXTS, strict=True)}
+
+
+GOOD = {
+    "image": torch.eye(2), "image_ids": torch.arange(2), "text": torch.eye(2), "text_ids": torch.tensor([5, 6]),
+    "caption_text_ids": torch.tensor([5, 6, 6]), "caption_image_ids": torch.tensor([0, 0, 1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_ids": torch.arange(3)}, r"image \(2, 2\) and image_ids \(3,\) do not match"),
+        ({"text_ids": torch.arange(1)}, r"text \(2, 2\) and text_ids \(1,\) do not match"),
+        ({"caption_image_ids": torch.arange(2)}, r"caption_text_ids \(3,\) and caption_image_ids \(2,\) do not match"),
+        ({"caption_text_ids": torch.tensor([5, 6, 7])}, r"1 of 3 captions belong to text ids that .* such as 7"),
+        ({"caption_image_ids": torch.tensor([0, -1, 1])}, r"1 of 3 captions belong to image ids that .* as -1"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_refused(change: dict, message: str) -> None:
+    metric = CrossModalRecall()
+    with pytest.raises(ValueError, match=message):
+        metric.update(**(GOOD | change)) or metric.merged()
+
+
+@pytest.mark.parametrize("settings", [{"ks": (0,)}, {"ks": ()}, {"ties": "lucky"}])
+def test_wrong_settings_are_refused_before_anything_is_embedded(settings: dict) -> None:
+    with pytest.raises(ValueError, match=r"ranks of 1 or more|possible are"):
+        CrossModalRecall(**settings)
+
+
+def test_nothing_but_the_class_needs_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rsretrieval, "metrics", rsretrieval.metrics)  # restored afterwards, like the modules
+    for name in [name for name in sys.modules if name.startswith("rsretrieval.metrics")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchmetrics"]:
+        monkeypatch.setitem(sys.modules, name, None)  # importing it now fails
+    metrics = importlib.import_module("rsretrieval.metrics")
+    assert metrics.retrieval_recall(image=torch.eye(2), text=torch.eye(2), owners=torch.arange(2))["mR"] == 100
+    assert metrics.HubnessConfig is not None
+    with pytest.raises(ImportError, match="torchmetrics"):
+        metrics.CrossModalRecall  # noqa: B018 - loads it

@@ -11,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rsretrieval.models import ConvolutionalPrior, DualEncoder, TowerConfig, WeightsError
+from rsretrieval.models import ConvolutionalBranch, DualEncoder, TowerConfig, WeightsError, register_image_tower
 from rsretrieval.models.dual_encoder import CPU_BATCH
 from rsretrieval.models.weights import load_into, read_state_dict
+from rsretrieval.types import TowerOutput
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny import write_bert
+import tiny
 
 LITE = TowerConfig("timm", "test_efficientnet")
-PRIOR = TowerConfig("timm", "test_resnet", frozen=True)
+BRANCH = TowerConfig("timm", "test_resnet", frozen=True)
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def text_tower(tiny_bert: str) -> TowerConfig:
     return TowerConfig("transformers", tiny_bert, pooling="mean")
 
 
-def build(image: TowerConfig, text: TowerConfig, prior: TowerConfig | None = PRIOR, size: int = 64) -> DualEncoder:
-    return DualEncoder(image, text, prior, embed_dim=32, image_size=size)
+def build(image: TowerConfig, text: TowerConfig, branch: TowerConfig | None = BRANCH, size: int = 64) -> DualEncoder:
+    return tiny.encoder(image, text, branch, size)
 
 
 @pytest.mark.parametrize("size", [64, 96])
@@ -38,7 +39,8 @@ def test_timm_towers_at_any_resolution(name: str, size: int, text_tower: TowerCo
     if name == "test_vit" and size == 96:
         options = {"patch_size": 32}
     model = build(TowerConfig("timm", name, options=options), text_tower, size=size).eval()
-    image, text = model(torch.rand(2, 3, size, size), ["a red plane", "two ships in the harbour"])
+    tokens = model.text_tower.tokenizer(["a red plane", "two ships in the harbour"])
+    image, text = model(torch.rand(2, 3, size, size), tokens)
     assert image.shape == text.shape == (2, 32)
     torch.testing.assert_close(image.norm(dim=1), torch.ones(2))
 
@@ -53,7 +55,7 @@ def test_open_clip_towers(tiny_clip: str) -> None:
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> DualEncoder:
     torch.manual_seed(0)
-    text = TowerConfig("transformers", write_bert(tmp_path_factory.mktemp("bert")), pooling="mean")
+    text = TowerConfig("transformers", tiny.write_bert(tmp_path_factory.mktemp("bert")), pooling="mean")
     return build(LITE, text).eval()
 
 
@@ -72,7 +74,7 @@ WORD = st.sampled_from("a red plane two ships in the harbour".split())
 CAPTION = st.lists(WORD, min_size=1, max_size=40).map(" ".join)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=tiny.examples(25))
 @given(texts=st.lists(CAPTION, min_size=1, max_size=8), data=st.data())
 def test_a_text_embedding_depends_on_its_text_alone(
     encoder: DualEncoder, texts: list[str], data: st.DataObject
@@ -91,15 +93,15 @@ def test_many_texts_keep_their_order_and_their_tokens(encoder: DualEncoder) -> N
     words = "a red plane two ships in the harbour".split()
     texts = [" ".join(words[(number + i) % len(words)] for i in range(1 + number * 7 % 30)) for number in range(150)]
     tower = encoder.text_tower
-    tokens = tower.tokenize(texts)
+    tokens = tower.tokenizer(texts)
     with torch.no_grad():
-        found, plain = tower(tokens), tower._encode(tokens["input_ids"], tokens["attention_mask"])
+        found, plain = tower(tokens), tower.encode(tokens["input_ids"], tokens["attention_mask"])
     torch.testing.assert_close(found.pooled, plain.pooled, rtol=0, atol=1e-5)
     kept = tokens["attention_mask"][..., None]
     torch.testing.assert_close(found.tokens * kept, plain.tokens * kept, rtol=0, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=tiny.examples(15))
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 6), data=st.data())
 def test_an_image_embedding_depends_on_its_image_alone(
     encoder: DualEncoder, seed: int, count: int, data: st.DataObject
@@ -122,21 +124,21 @@ def test_without_a_mask_padding_changes_the_embedding(text_tower: TowerConfig) -
 def test_every_parameter_trains_but_the_frozen(text_tower: TowerConfig) -> None:
     model = build(LITE, text_tower)
     assert all(m.training for m in model.image_tower.modules())
-    image, text = model(torch.rand(2, 3, 64, 64), ["a red plane", "two ships"])
+    image, text = model(torch.rand(2, 3, 64, 64), model.text_tower.tokenizer(["a red plane", "two ships"]))
     (image @ text.T).exp().diagonal().sum().backward()
     for name, parameter in model.named_parameters():
-        assert parameter.requires_grad != name.startswith("prior."), name
+        assert parameter.requires_grad != name.startswith("convolutional_branch."), name
         assert (parameter.grad is not None) == parameter.requires_grad, name
-    assert not model.prior.training
-    frozen = DualEncoder(LITE, text_tower, PRIOR, embed_dim=32, image_size=64, freeze_sfgs=True)
+    assert not model.convolutional_branch.training
+    frozen = tiny.encoder(LITE, text_tower, BRANCH, freeze_sfgs=True)
     assert not any(p.requires_grad for p in frozen.fgis.sfgs.parameters())
 
 
 def test_early_map_is_the_resnet_stem() -> None:
-    prior = ConvolutionalPrior(TowerConfig("timm", "resnet18")).eval()
-    x, net = torch.rand(1, 3, 64, 64), prior.model
+    branch = ConvolutionalBranch(TowerConfig("timm", "resnet18")).eval()
+    x, net = torch.rand(1, 3, 64, 64), branch.model
     stem = net.maxpool(net.act1(net.bn1(net.conv1(x))))
-    early, pooled = prior(x)
+    early, pooled = branch(x)
     torch.testing.assert_close(early, stem)
     torch.testing.assert_close(pooled, net.forward_features(x).mean((2, 3)))
 
@@ -168,16 +170,48 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_unknown_towers(text_tower: TowerConfig) -> None:
-    with pytest.raises(ValueError, match=r"no image tower from 'keras'; possible are \['joint', 'open_clip', 'timm'"):
-        build(TowerConfig("keras", "x"), text_tower)
-    with pytest.raises(ValueError, match=r"no text tower from 'timm'; possible are"):
-        build(LITE, TowerConfig("timm", "x"))
-    with pytest.raises(ValueError, match="timm has no model 'resnet5000'"):
+    with pytest.raises(
+        ValueError, match=r"unknown image tower library 'keras'; known are \['concat', .*'open_clip', 'timm'"
+    ):
+        tiny.settings(TowerConfig("keras", "x"), text_tower)
+    with pytest.raises(ValueError, match=r"unknown text tower library 'timm'; known are"):
+        tiny.settings(LITE, TowerConfig("timm", "x"))
+    parts = [{"library": "open_klip", "name": "x"}]
+    with pytest.raises(ValueError, match=r"'open_klip' \(did you mean 'open_clip'\?\)"):
+        tiny.settings(TowerConfig("concat", "two", options={"towers": parts}), text_tower)
+    with pytest.raises(ValueError, match=r"convolutional_branch\.library='open_clip' is unknown; possible is 'timm'"):
+        tiny.settings(LITE, text_tower, TowerConfig("open_clip", "x"))
+    with pytest.raises(ValueError, match=r"timm has no model 'resnet5000'; near it are .*'resnet50'"):
         build(TowerConfig("timm", "resnet5000"), text_tower)
     with pytest.raises(ValueError, match=r"open_clip has no model 'ViT-Z'; possible are"):
         build(TowerConfig("open_clip", "ViT-Z"), text_tower)
-    with pytest.raises(ValueError, match="possible are 'cls', 'mean' and 'levels'"):
-        build(LITE, replace(text_tower, pooling="max"))
+    with pytest.raises(
+        ValueError, match=r"pooling='all_stages' is unknown to towers of transformers; possible are null and"
+    ):
+        replace(text_tower, pooling="all_stages")
+    for name, value in (("embed_dim", 0), ("graph_steps", -1), ("query_bank", -1), ("dropout", 1.0)):
+        with pytest.raises(ValueError, match=f"{name}={value}: give"):
+            tiny.settings(LITE, text_tower, **{name: value})
+
+
+def test_a_tower_of_ones_own(text_tower: TowerConfig) -> None:
+    """What the README promises: one class, one registration."""
+
+    class Means(nn.Module):
+        pooled_width = token_width = 3
+
+        def forward(self, images: torch.Tensor) -> TowerOutput:
+            return TowerOutput(images.mean((2, 3)), images.flatten(2).transpose(1, 2))
+
+    @register_image_tower("means")
+    def means(config: TowerConfig, image_size: int) -> Means:
+        return Means()
+
+    model = tiny.encoder(TowerConfig("means", "mean colour"), text_tower)
+    assert model.encode_image(torch.rand(2, 3, 64, 64)).shape == (2, 32)
+    register_image_tower("means")(means)  # as a notebook's cell that is run again
+    with pytest.raises(ValueError, match="the image tower library 'means' is registered already"):
+        register_image_tower("means")(lambda config, image_size: Means())
 
 
 def test_lite_weights_come_from_packages() -> None:

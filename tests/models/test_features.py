@@ -1,29 +1,31 @@
-"""The towers' options: towers side by side, pooling of every stage, views, frozen layers, the feature cache."""
+"""The towers' options: towers side by side, pooling of every stage, views, frozen layers, chunks."""
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
 
-from rsretrieval.cache import FeatureCache
+from rsretrieval.images import mirrorings
 from rsretrieval.losses import contrastive_loss
-from rsretrieval.metrics import RerankConfig
-from rsretrieval.models import DualEncoder, TowerConfig
-from rsretrieval.models.dual_encoder import CPU_BATCH, views
+from rsretrieval.metrics import HubnessConfig
+from rsretrieval.models import TowerConfig
+from rsretrieval.models.dual_encoder import CPU_BATCH
 from rsretrieval.models.layers import freeze, layer_numbers
 from rsretrieval.models.query_bank import QueryBank
-from rsretrieval.models.timm_towers import TimmImageTower
-from rsretrieval.models.transformers_towers import TransformersTextTower
-from rsretrieval.module import RetrievalModule
-from rsretrieval.optimizer import OptimizerConfig
+from rsretrieval.models.towers.timm import TimmImageTower
+from rsretrieval.models.towers.transformers import TransformersTextTower
+from rsretrieval.training import OptimizerConfig
 from rsretrieval.types import Batch, text_ids
 
-LITE = TowerConfig("timm", "test_efficientnet", pooling="levels")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tiny
+
+LITE = TowerConfig("timm", "test_efficientnet", pooling="all_stages")
 FROZEN = replace(LITE, frozen=True)
-PRIOR = TowerConfig("timm", "test_resnet", frozen=True)
+BRANCH = TowerConfig("timm", "test_resnet", frozen=True)
 
 
 @pytest.fixture
@@ -32,13 +34,13 @@ def text(tiny_bert: str) -> TowerConfig:
 
 
 def test_texts_through_a_tower_and_its_frozen_self(text: TowerConfig) -> None:
-    parts = [asdict(text), asdict(replace(text, pooling="levels", frozen=True))]
-    model = DualEncoder(FROZEN, TowerConfig("joint", "two", options={"towers": parts}), None, embed_dim=32)
+    parts = [asdict(text), asdict(replace(text, pooling="all_layers", frozen=True))]
+    model = tiny.encoder(FROZEN, TowerConfig("concat", "two", options={"towers": parts}), None)
     trained, frozen = model.text_tower.towers
     texts = ["a red plane", "two ships in the harbour"]
     with torch.no_grad():
-        found = model.eval().text_tower(model.text_tower.tokenize(texts))
-        expected = [tower(tower.tokenize(texts)).pooled for tower in (trained, frozen)]
+        found = model.eval().text_tower(model.text_tower.tokenizer(texts))
+        expected = [tower(tower.tokenizer(texts)).pooled for tower in (trained, frozen)]
         torch.testing.assert_close(found.pooled, torch.cat(expected, 1))
     model.train()
     assert trained.training
@@ -48,41 +50,44 @@ def test_texts_through_a_tower_and_its_frozen_self(text: TowerConfig) -> None:
     assert all(parameter.grad is not None for parameter in trained.parameters())
 
 
-def test_separate_heads(text: TowerConfig) -> None:
-    parts = [asdict(text), asdict(replace(text, pooling="levels", frozen=True))]
-    joint = TowerConfig("joint", "two", options={"towers": parts})
-    module = RetrievalModule(FROZEN, joint, None, embed_dim=32, image_size=64, eval_views=2, separate_heads=True)
+def test_split_heads(text: TowerConfig) -> None:
+    parts = [asdict(text), asdict(replace(text, pooling="all_layers", frozen=True))]
+    joint = TowerConfig("concat", "two", options={"towers": parts})
+    module = tiny.module(FROZEN, joint, None, eval_views=2, split_heads=True)
     model, texts = module.model.eval(), ["a red plane", "two ships in the harbour"]
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        image, words = model(images, texts)
+        image, words = model(images, model.text_tower.tokenizer(texts))
         assert image.shape == words.shape == (2, model.embed_dim) == (2, 64)
         assert image.norm(dim=1).allclose(torch.ones(2))
         cosines = []
         for head, tower in enumerate(model.text_tower.towers):
             mine = slice(32 * head, 32 * (head + 1))
-            alone = model.text_projection.layers[head](tower(tower.tokenize(texts)).pooled)
+            alone = model.text_projection.layers[head](tower(tower.tokenizer(texts)).pooled)
             torch.testing.assert_close(words[:, mine] * 2**0.5, normalize(alone, dim=1))
             cosines.append(normalize(image[:, mine], dim=1) @ normalize(words[:, mine], dim=1).T)
         torch.testing.assert_close(image @ words.T, (cosines[0] + cosines[1]) / 2)
         ids = torch.arange(2)
         batch = Batch(images, ids, texts, text_ids(texts), ids, ids, torch.ones(2))
         found = module.losses(batch, {"contrastive": 1.0}, 0)["loss"]
-        image, words = (part.chunk(2, dim=1) for part in module.model(images, texts))
+        image, words = (part.chunk(2, dim=1) for part in module.model(images, model.text_tower.tokenizer(texts)))
         each = [
             contrastive_loss(image=normalize(i), text=normalize(t), image_ids=ids, temperature=0.07)
             for i, t in zip(image, words, strict=True)
         ]
         torch.testing.assert_close(found, torch.stack(each).mean())
-    with pytest.raises(ValueError, match="separate_heads needs a text tower of the library 'joint', and `prior: null`"):
-        DualEncoder(FROZEN, joint, PRIOR, image_size=64, separate_heads=True)
-    with pytest.raises(ValueError, match="separate_heads needs"):
-        DualEncoder(FROZEN, text, None, image_size=64, separate_heads=True)
+    with pytest.raises(
+        ValueError,
+        match="split_heads needs a text tower of the library 'concat', and `convolutional_branch: null`: set",
+    ):
+        tiny.settings(FROZEN, joint, BRANCH, split_heads=True)
+    with pytest.raises(ValueError, match="split_heads needs"):
+        tiny.settings(FROZEN, text, split_heads=True)
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
 def test_levels_are_mean_and_deviation_of_every_stage(name: str) -> None:
-    tower = TimmImageTower(TowerConfig("timm", name, pooling="levels"), 64).eval()
+    tower = TimmImageTower(TowerConfig("timm", name, pooling="all_stages"), 64).eval()
     plain = TimmImageTower(TowerConfig("timm", name), 64).eval()
     plain.load_state_dict(tower.state_dict())
     images = torch.rand(3, 3, 64, 64)
@@ -102,8 +107,8 @@ def test_levels_are_mean_and_deviation_of_every_stage(name: str) -> None:
 
 
 def test_levels_of_a_text_are_the_means_of_words_and_layers(text: TowerConfig) -> None:
-    tower = TransformersTextTower(replace(text, pooling="levels")).eval()
-    tokens = tower.tokenize(["a red plane", "two ships in the harbour"])
+    tower = TransformersTextTower(replace(text, pooling="all_layers")).eval()
+    tokens = tower.tokenizer(["a red plane", "two ships in the harbour"])
     with torch.no_grad():
         found = tower(tokens)
         states = tower.model(**tokens, output_hidden_states=True).hidden_states
@@ -115,8 +120,8 @@ def test_levels_of_a_text_are_the_means_of_words_and_layers(text: TowerConfig) -
 
 def test_towers_side_by_side(text: TowerConfig) -> None:
     parts = [asdict(FROZEN), asdict(TowerConfig("timm", "test_vit"))]
-    config = TowerConfig("joint", "two", options={"towers": parts})
-    model = DualEncoder(config, text, PRIOR, embed_dim=32, image_size=64)
+    config = TowerConfig("concat", "two", options={"towers": parts})
+    model = tiny.encoder(config, text, BRANCH)
     first, second = model.image_tower.towers
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
@@ -129,7 +134,7 @@ def test_towers_side_by_side(text: TowerConfig) -> None:
     assert {p.requires_grad for p in first.parameters()} == {False}
     assert {p.requires_grad for p in second.parameters()} == {True}
     with pytest.raises(ValueError, match=r"needs options\.towers"):
-        DualEncoder(replace(config, options={}), text, None, embed_dim=32, image_size=64)
+        tiny.settings(replace(config, options={}), text)
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_vit", "test_convnext"])
@@ -154,7 +159,7 @@ def test_layers_from_the_stem_to_the_top(name: str) -> None:
 
 def test_each_layer_learns_slower_than_the_one_above(text: TowerConfig) -> None:
     optimizer = OptimizerConfig(learning_rate=1.0, tower_factor=0.5, layer_decay=0.1)
-    module = RetrievalModule(LITE, text, None, embed_dim=32, image_size=64, optimizer=optimizer)
+    module = tiny.module(LITE, text, None, optimizer=optimizer)
     rates = {id(p): group["lr"] for group in module.parameter_groups() for p in group["params"]}
     assert rates[id(module.model.pooled_projection.weight)] == 1.0
     numbers = layer_numbers(module.model.image_tower)
@@ -166,8 +171,8 @@ def test_each_layer_learns_slower_than_the_one_above(text: TowerConfig) -> None:
 def test_towers_side_by_side_each_count_their_own_layers(text: TowerConfig) -> None:
     parts = [asdict(replace(LITE, name=name)) for name in ("test_efficientnet", "test_vit")]
     optimizer = OptimizerConfig(learning_rate=1.0, layer_decay=0.1)
-    joint = TowerConfig("joint", "two", options={"towers": parts})
-    module = RetrievalModule(joint, text, None, embed_dim=32, image_size=64, optimizer=optimizer)
+    joint = TowerConfig("concat", "two", options={"towers": parts})
+    module = tiny.module(joint, text, None, optimizer=optimizer)
     rates = {id(p): group["lr"] for group in module.parameter_groups() for p in group["params"]}
     depths = []
     for tower in module.model.image_tower.towers:
@@ -183,10 +188,11 @@ def test_towers_side_by_side_each_count_their_own_layers(text: TowerConfig) -> N
 )
 @pytest.mark.parametrize("half", [False, True])
 def test_chunks_draw_the_same_dropout_again(text: TowerConfig, device: str, half: bool) -> None:
-    model = DualEncoder(FROZEN, text, None, embed_dim=32, image_size=64, chunk_size=2).to(device)
+    model = tiny.encoder(FROZEN, text, None, chunk_size=2).to(device)
     texts = ["a red plane", "two ships", "in the harbour", "the red harbour", "a plane"]
     found = []
-    for chunks in (lambda: model._in_chunks(model.encode_text, texts),
+    tokens = model.text_tower.tokenizer(texts)
+    for chunks in (lambda: model._in_chunks(model.encode_tokens, tokens),
                    lambda: torch.cat([model.encode_text(texts[i : i + 2]) for i in (0, 2, 4)])):  # fmt: skip
         torch.manual_seed(0)
         with torch.autocast(device, torch.bfloat16, enabled=half):
@@ -202,7 +208,7 @@ def test_chunks_draw_the_same_dropout_again(text: TowerConfig, device: str, half
 
 def test_the_bank_keeps_the_last_queries() -> None:
     bank = QueryBank(4, 2)
-    with pytest.raises(ValueError, match=r"query bank is empty: train with model\.query_bank"):
+    with pytest.raises(ValueError, match=r"query bank is empty: train with model\.encoder\.query_bank"):
         bank.queries()
     rows = torch.arange(12.0).view(6, 2)
     bank.remember(rows[:3], -rows[:3])
@@ -216,35 +222,35 @@ def test_the_bank_keeps_the_last_queries() -> None:
 
 
 def test_training_fills_the_bank(text: TowerConfig) -> None:
-    module = RetrievalModule(LITE, text, None, embed_dim=32, image_size=64, query_bank=8)
+    module = tiny.module(LITE, text, None, query_bank=8)
     ids = torch.arange(3)
     texts = ["a red plane", "two ships", "the harbour"]
     batch = Batch(torch.rand(3, 3, 64, 64), ids, texts, text_ids(texts), ids, ids, torch.ones(3))
     module.eval().losses(batch, {"contrastive": 1.0}, 0)
     assert module.model.bank is not None
-    assert module.model.bank.seen == 0
+    assert module.model.bank.total == 0
     module.train().losses(batch, {"contrastive": 1.0}, 0)
     assert [part.shape for part in module.model.bank.queries()] == [(3, 32)] * 2
     assert module.model.bank.queries()[0].norm(dim=1).allclose(torch.ones(3))
     older = {key: value for key, value in module.state_dict().items() if "bank" not in key}
-    again = RetrievalModule(LITE, text, None, embed_dim=32, image_size=64, query_bank=8)
+    again = tiny.module(LITE, text, None, query_bank=8)
     again.load_state_dict(older)
     assert again.model.bank is not None
-    assert again.model.bank.seen == 0
-    with pytest.raises(ValueError, match="no queries 'banks' to re-rank by; possible are 'all' and 'bank'"):
-        RerankConfig(queries="banks")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"rerank\.queries: bank needs a model that was trained with query_bank"):
-        RetrievalModule(LITE, text, None, embed_dim=32, image_size=64, rerank=RerankConfig(queries="bank"))
+    assert again.model.bank.total == 0
+    with pytest.raises(
+        ValueError, match=r"hubness\.queries: bank needs a model with a bank: set model\.encoder\.query_bank"
+    ):
+        tiny.module(LITE, text, hubness=HubnessConfig(queries="bank"))
 
 
 @pytest.mark.parametrize("separate", [False, True])
 def test_chunks_have_the_gradients_of_the_whole_batch(text: TowerConfig, separate: bool) -> None:
-    parts = [asdict(text), asdict(replace(text, pooling="levels"))]
-    joint = TowerConfig("joint", "two", options={"towers": parts})
-    image = TowerConfig("timm", "test_vit", pooling="levels")  # no batch norm
+    parts = [asdict(text), asdict(replace(text, pooling="all_layers"))]
+    joint = TowerConfig("concat", "two", options={"towers": parts})
+    image = TowerConfig("timm", "test_vit", pooling="all_stages")  # no batch norm
     torch.manual_seed(0)
-    whole = DualEncoder(image, joint, None, embed_dim=32, image_size=64, separate_heads=separate)
-    model = DualEncoder(image, joint, None, embed_dim=32, image_size=64, separate_heads=separate, chunk_size=4)
+    whole = tiny.encoder(image, joint, None, split_heads=separate)
+    model = tiny.encoder(image, joint, None, split_heads=separate, chunk_size=4)
     model.load_state_dict(whole.state_dict())
     seen: list[int] = []
     model.image_tower.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
@@ -254,86 +260,31 @@ def test_chunks_have_the_gradients_of_the_whole_batch(text: TowerConfig, separat
         for module in each.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        mine, words = each(images, texts)
+        mine, words = each(images, each.text_tower.tokenizer(texts))
         contrastive_loss(image=mine, text=words, image_ids=torch.arange(10), temperature=0.1).backward()
     for (name, mine), expected in zip(model.named_parameters(), whole.parameters(), strict=True):
         if expected.grad is not None:
             torch.testing.assert_close(mine.grad, expected.grad, atol=1e-6, rtol=1e-4, msg=name)
     assert seen == [4, 4, 2, 2, 4, 4]  # once more each in the backward pass, the last first
     with torch.no_grad():
-        model.eval()(images, texts)
+        model.eval()(images, model.text_tower.tokenizer(texts))
     assert seen[6:] == [CPU_BATCH, 2]  # not in chunks
-    with pytest.raises(ValueError, match="chunk_size=0 encodes nothing: give 1 or more"):
-        DualEncoder(image, text, None, chunk_size=0)
+    with pytest.raises(ValueError, match="chunk_size=0: give 1 or more"):
+        tiny.settings(image, text, chunk_size=0)
 
 
 def test_views_are_the_eight_of_a_square(text: TowerConfig) -> None:
     image = torch.arange(9.0).view(1, 1, 3, 3)
-    eight = {tuple(view.flatten().tolist()) for view in views(image, 8)}
+    eight = {tuple(view.flatten().tolist()) for view in mirrorings(image, 8)}
     turned = {tuple(torch.rot90(i, k, (2, 3)).flatten().tolist()) for i in (image, image.flip(-1)) for k in range(4)}
     assert eight == turned
     assert len(eight) == 8
-    model = DualEncoder(LITE, text, None, embed_dim=32, image_size=64, eval_views=4).eval()
+    model = tiny.encoder(LITE, text, None, eval_views=4).eval()
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         mirrored = [images, images.flip(-1), images.flip(-2), images.flip(-1, -2)]
-        mean = torch.stack([model.embed(model.see(view)) for view in mirrored]).mean(0)
+        mean = torch.stack([model.embed_features(model.backbone_features(view)) for view in mirrored]).mean(0)
         torch.testing.assert_close(model.encode_image(images), torch.nn.functional.normalize(mean, dim=1))
         torch.testing.assert_close(model.encode_image(images.flip(-1)), model.encode_image(images))
     with pytest.raises(ValueError, match="eval_views=3 is unknown; possible are 1, 2, 4 and 8"):
-        DualEncoder(LITE, text, None, embed_dim=32, image_size=64, eval_views=3)
-
-
-@pytest.mark.parametrize("prior", [None, PRIOR])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_cached_features_give_the_uncached_embeddings(
-    text: TowerConfig, prior: TowerConfig | None, dtype: torch.dtype
-) -> None:
-    images = torch.rand(5, 3, 64, 64)
-
-    def build(*, cached: bool) -> DualEncoder:
-        torch.manual_seed(0)
-        options = {"eval_views": 2, "cache_features": cached}
-        return DualEncoder(FROZEN, text, prior, embed_dim=32, image_size=64, **options)
-
-    def embed(model: DualEncoder) -> Tensor:
-        with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
-            return model.eval().encode_image(images)
-
-    plain, first, second = build(cached=False), build(cached=True), build(cached=True)
-    expected = embed(plain)
-    # In bf16 the memory layout of a feature map decides on the last digit of a convolution above it.
-    tolerance = 1e-6 if dtype is torch.float32 else 5e-3
-    torch.testing.assert_close(embed(first), expected, rtol=0, atol=tolerance)
-    torch.testing.assert_close(embed(second), expected, rtol=0, atol=tolerance)
-    (computed,) = (cache.computed for cache in first._caches.values())
-    assert computed == 10  # five images in two views
-    (computed,) = (cache.computed for cache in second._caches.values())
-    assert computed == 0  # read from what the first one left
-    second.train().encode_image(images).sum().backward()
-    assert second.pooled_projection.weight.grad.abs().sum() > 0
-
-
-def test_nothing_that_trains_is_cached(text: TowerConfig) -> None:
-    with pytest.raises(ValueError, match="cache_features needs a frozen image tower and prior"):
-        DualEncoder(LITE, text, None, embed_dim=32, image_size=64, cache_features=True)
-
-
-def test_a_cache_that_was_cut_off_keeps_its_whole_records(tmp_path: Path) -> None:
-    inputs = torch.arange(12.0).view(4, 3)
-    calls = []
-
-    def double(x: Tensor) -> Tensor:
-        calls.append(len(x))
-        return 2 * x
-
-    cache = FeatureCache(tmp_path / "f", 3)
-    assert cache(inputs[[0, 1, 0]], double).equal(2 * inputs[[0, 1, 0]])
-    assert cache(inputs, double).equal(2 * inputs)
-    assert calls == [2, 2]
-    (file,) = (tmp_path / "f").iterdir()
-    file.write_bytes(file.read_bytes()[:-5])
-    again = FeatureCache(tmp_path / "f", 3)
-    assert again(inputs, double).equal(2 * inputs)
-    assert calls == [2, 2, 1]
-    assert len(list((tmp_path / "f").iterdir())) == 2
+        tiny.settings(LITE, text, eval_views=3)

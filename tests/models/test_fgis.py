@@ -10,7 +10,7 @@ from rsretrieval.models.fgis import FGIS, GraphReasoning
 @pytest.mark.parametrize("normalize", [False, True])
 def test_graph_step_node_by_node(normalize: bool) -> None:
     torch.manual_seed(0)
-    step, nodes = GraphReasoning(16, steady=normalize), torch.randn(2, 5, 16)
+    step, nodes = GraphReasoning(16, stabilised=normalize), torch.randn(2, 5, 16)
     got = step(nodes)
     for b in range(2):
         own = [F.layer_norm(n, (16,)) if normalize else n for n in nodes[b]]
@@ -23,12 +23,12 @@ def test_graph_step_node_by_node(normalize: bool) -> None:
 
 def test_normalised_nodes_cannot_run_away() -> None:
     torch.manual_seed(1)
-    step, nodes = GraphReasoning(16, steady=True), torch.randn(2, 5, 16)
+    step, nodes = GraphReasoning(16, stabilised=True), torch.randn(2, 5, 16)
     torch.testing.assert_close(step(1000 * nodes), step(nodes), rtol=1e-3, atol=1e-3)
-    assert FGIS(8, 64, steady=True).graph[1].steady
+    assert FGIS(8, 64, stabilised=True).graph[1].stabilised
 
 
-def test_steady_starts_from_the_tower_alone() -> None:
-    fgis, pooled = FGIS(8, 64, steady=True), torch.randn(2, 64)
+def test_stabilised_fgis_starts_from_the_tower_alone() -> None:
+    fgis, pooled = FGIS(8, 64, stabilised=True), torch.randn(2, 64)
     got = fgis(torch.randn(2, 8, 14, 14), torch.randn(2, 64), pooled, torch.randn(2, 5, 64))
     torch.testing.assert_close(got, F.normalize(pooled, dim=-1))

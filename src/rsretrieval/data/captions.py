@@ -24,8 +24,8 @@ def clean(caption: str, max_words: int = 30) -> str:
 def delete_words(caption: str, probability: float) -> str:
     """Drop each word with a probability, by torch's random state; one word at least remains."""
     words = caption.split()
-    kept = [word for word, draw in zip(words, torch.rand(len(words)).tolist(), strict=True) if draw >= probability]
-    return " ".join(kept or words[:1])
+    draws = torch.rand(len(words)).tolist()
+    return " ".join([word for word, draw in zip(words, draws, strict=True) if draw >= probability] or words[:1])
 
 
 def length_values(captions: Sequence[str]) -> list[float]:

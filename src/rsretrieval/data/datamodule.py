@@ -2,100 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import cv2
+import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from lightning.pytorch.trainer.states import TrainerFn
 
-from rsretrieval.data.captions import clean, length_values
-from rsretrieval.data.rows import Columns, DataError, Source
-from rsretrieval.data.scenes import scene_names
-from rsretrieval.data.sources import Holdout, build_source
-from rsretrieval.data.stream import RetrievalStream, Table
-from rsretrieval.data.transforms import evaluation, training
+from rsretrieval.data.checks import check_choice, check_fractions, check_least
+from rsretrieval.data.datasets.base import SPLITS, Columns, Source
+from rsretrieval.data.datasets.holdout import hold_out
+from rsretrieval.data.datasets.registry import build_source
+from rsretrieval.data.loader import EpochLoader
+from rsretrieval.data.resume import continues
+from rsretrieval.data.stream import RetrievalStream
+from rsretrieval.data.table import Table, build_table
+from rsretrieval.data.transforms import AUGMENTATIONS, evaluation, training
 from rsretrieval.distributed import run_seed
-from rsretrieval.types import Batch
+from rsretrieval.types import Tokenizer
 
 log = logging.getLogger(__name__)
-
-
-def _one_thread(_: int) -> None:
-    """Workers share the cores among themselves; OpenCV would take them all in each, and its threads fear forks."""
-    cv2.setNumThreads(0)
-
-
-class EpochLoader(DataLoader[Batch]):
-    """Follows the epoch, goes on in its middle after a resume, and watches how many rows are broken.
-
-    The stream's epoch is set when the first batch is asked for: Lightning makes the iterator before it is known.
-
-    Args:
-        stream: what to load.
-        epoch: gives the current epoch.
-        position: epoch and how many of its batches were had; kept up to date, and the place to start from.
-        max_broken: share of the split's rows that may be broken.
-        options: see DataLoader.
-    """
-
-    dataset: RetrievalStream
-
-    def __init__(
-        self,
-        stream: RetrievalStream,
-        epoch: Callable[[], int],
-        position: dict[str, int],
-        max_broken: float,
-        **options: Any,  # noqa: ANN401
-    ) -> None:
-        super().__init__(stream, batch_size=None, worker_init_fn=_one_thread, **options)
-        # A worker is ahead by what is prefetched, while one more batch is being copied.
-        stream.slots = (self.prefetch_factor or 0) + 2
-        self._epoch, self._max_broken = epoch, max_broken
-        self._broken: set[str] = set()
-        self._position = position
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        epoch = self._epoch()
-        done = self._position["batches"] if self._position["epoch"] == epoch else 0
-        stream = self.dataset
-        stream.epoch, stream.skip = epoch, done if done < len(stream) else 0
-        for number, batch in enumerate(super().__iter__(), stream.skip + 1):
-            self._position.update(epoch=epoch, batches=number)
-            self._watch(batch.skipped)
-            yield batch._replace(images=batch.images.clone()) if self.num_workers else batch
-
-    def _watch(self, skipped: Sequence[str]) -> None:
-        stream = self.dataset
-        for name in set(skipped) - self._broken:
-            self._broken.add(name)
-            log.warning("split '%s': row '%s' is broken and left out", stream.split, name)
-        check_broken(sorted(self._broken), len(stream.table.names), stream.split, self._max_broken)
-
-
-def check_broken(names: Sequence[str], rows: int, split: str, share: float) -> None:
-    """Refuse a split of which more than a share is broken.
-
-    Raises:
-        DataError: naming some of the rows.
-    """
-    if len(names) > share * rows:
-        raise DataError(
-            f"{len(names)} of {rows} rows of split '{split}' are broken (such as {list(names[:3])}): no caption with "
-            f"a word in it, or an image that does not decode. More than {share:.0%} is not let pass: mend or remove "
-            "them, or allow more by --data.max_broken"
-        )
 
 
 class RetrievalDataModule(LightningDataModule):
     """Images and captions of one source.
 
     Args:
-        source: a key of ``rsretrieval.data.sources.SOURCES``, or a data set of ``rsretrieval.data.catalog.DATASETS``.
+        source: a key of ``rsretrieval.data.SOURCES``, or a data set of ``rsretrieval.data.DATASETS``.
         path: of the source's files.
         columns: names of a table's columns.
         image_size: side of the square images, in pixels.
@@ -110,14 +44,21 @@ class RetrievalDataModule(LightningDataModule):
         max_words: longest caption, in words.
         captions_per_image: captions of an image that an epoch uses, taking turns; null for all (the paper).
         shuffle: False trains in the source's order, to look for faults.
-        holdout: share of the training images to validate on, for data sets without a validation split; 0 for none.
+        holdout: fraction of the training images to validate on, for data sets without a validation split; 0 for none.
             The same images for every seed.
         scene_file: JSON of file name to scene class.
         caption_values: value of each training caption in the weighted loss, from all of them, cleaned; null for a
             table's own column, and without one for :func:`rsretrieval.data.captions.length_values`, the paper's.
-        max_broken: share of a split's rows that may be left out because they are broken.
+        max_broken: fraction of a split's rows that may be left out because they are broken.
         predict_split: the split that ``predict`` embeds.
         seed: of order and augmentation; null for the run's (``--seed_everything``).
+        revision: hub: commit, tag or branch to read; null settles on the newest once and keeps it in checkpoints.
+
+    Attributes:
+        tokenizer: of the model, set before the loaders are made, so that their workers tokenise (``Batch.tokens``).
+
+    Raises:
+        ValueError: if a setting is out of its bounds.
     """
 
     def __init__(
@@ -141,63 +82,84 @@ class RetrievalDataModule(LightningDataModule):
         max_broken: float = 0.01,
         predict_split: str = "valid",
         seed: int | None = None,
+        revision: str | None = None,
     ) -> None:
         super().__init__()
-        self.source_name, self.path, self.columns, self.image_size = source, path, columns, image_size
-        self.eval_image_size = eval_image_size or image_size
+        check_least(
+            image_size=image_size, eval_image_size=eval_image_size, batch_size=batch_size,
+            eval_batch_size=eval_batch_size, max_words=max_words, captions_per_image=captions_per_image,
+        )  # fmt: skip
+        check_least(0, num_workers=num_workers)
+        check_fractions(word_deletion=word_deletion, max_broken=max_broken, holdout=holdout)
+        check_choice(AUGMENTATIONS, augmentation=augmentation)
+        check_choice(SPLITS, predict_split=predict_split)
+        self.source_name, self.path, self.columns, self.revision = source, path, columns, revision
+        self.image_size, self.eval_image_size = image_size, eval_image_size or image_size
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augmentation, self.word_deletion, self.max_words = augmentation, word_deletion, max_words
-        self.captions_per_image, self.scene_file, self.caption_values = captions_per_image, scene_file, caption_values
-        self.shuffle = shuffle
+        self.captions_per_image, self.shuffle, self.scene_file = captions_per_image, shuffle, scene_file
         self.max_broken, self.predict_split, self.holdout = max_broken, predict_split, holdout
-        self.seed = run_seed() if seed is None else seed
-        self.source: Source | None = None
+        self.caption_values, self.seed = caption_values, run_seed() if seed is None else seed
+        self.tokenizer: Tokenizer | None = None
+        self._settled = revision
+        self._source: Source | None = None
+        self._tables: dict[str, Table] = {}
         self._position = {"epoch": -1, "batches": 0}
 
+    @property
+    def source(self) -> Source:
+        """Where the rows are; built once, of the revision that was settled.
+
+        Raises:
+            DataError: if it does not build.
+        """
+        if self._source is None:
+            source = build_source(self.source_name, self.path, self.columns, self._settled)
+            self._source = hold_out(source, self.holdout)
+            self._settled = self._source.revision
+        return self._source
+
+    def _settle(self, revision: str | None) -> None:
+        """Read that revision from now on."""
+        if self._source is not None and self._source.revision != revision:
+            self._source = None
+            self._tables.clear()
+        self._settled = revision
+
+    def prepare_data(self) -> None:
+        """Fetch what is fetched once for all processes of a node."""
+        self.source.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Build the source; every process reads the revision that the first settles on."""
+        if self.trainer is not None and self.trainer.world_size > 1:
+            newest = self.source.revision if self.trainer.global_rank == 0 else None
+            self._settle(self.trainer.strategy.broadcast(newest))
+        _ = self.source
+
     def table(self, split: str) -> Table:
-        """The cleaned text side of a split.
+        """The cleaned text side of a split, read once.
 
         Raises:
             DataError: if too many rows have no caption with a word in it.
         """
-        if self.source is None:
-            source = build_source(self.source_name, self.path, self.columns)
-            self.source = Holdout(source, self.holdout, seed=0) if self.holdout else source
-        records = self.source.records(split)
-        cleaned = [[clean(c, self.max_words) if isinstance(c, str) else "" for c in r.captions] for r in records]
-        captions = [[text for text in texts if text] for texts in cleaned]
-        empty = [record.filename for record, texts in zip(records, captions, strict=True) if not texts]
-        check_broken(empty, len(records), split, self.max_broken)
-        by_file = json.loads(Path(self.scene_file).expanduser().read_text()) if self.scene_file else None
-        names = scene_names(records, by_file)
-        classes = {name: number for number, name in enumerate(sorted(set(names)))}
-        given = [record.values for record in records]
-        if self.caption_values is None and None not in given:
-            values = [
-                [v for v, text in zip(vs or (), texts, strict=True) if text]
-                for vs, texts in zip(given, cleaned, strict=True)
-            ]
-        else:
-            flat = iter((self.caption_values or length_values)([text for texts in captions for text in texts]))
-            values = [[next(flat) for _ in texts] for texts in captions]
-        return Table(
-            names=[record.filename for record in records],
-            captions=captions,
-            values=values,
-            scenes=[classes[name] for name in names],
-            blocks=self.source.blocks(split),
-            scene_names=list(classes),
-            broken=empty,
-        )
+        if split not in self._tables:
+            self._tables[split] = build_table(
+                self.source,
+                split,
+                max_words=self.max_words,
+                max_broken=self.max_broken,
+                scene_file=self.scene_file,
+                caption_values=self.caption_values,
+            )
+        return self._tables[split]
 
     def stream(self, split: str, *, train: bool = False) -> RetrievalStream:
         """This process's batches of a split."""
-        table = self.table(split)
-        assert self.source is not None  # set by table()
         return RetrievalStream(
             self.source,
             split,
-            table,
+            self.table(split),
             training(self.augmentation, self.image_size) if train else evaluation(self.eval_image_size),
             self.batch_size if train else self.eval_batch_size,
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1),
@@ -206,27 +168,58 @@ class RetrievalDataModule(LightningDataModule):
             word_deletion=self.word_deletion,
             captions_per_image=self.captions_per_image,
             shuffle=self.shuffle,
+            tokenizer=self.tokenizer,
         )
 
     def _loader(self, split: str, *, train: bool = False) -> EpochLoader:
         def epoch() -> int:
             return self.trainer.current_epoch if self.trainer and train else 0
 
-        position = self._position if train else {"epoch": -1, "batches": 0}
         return EpochLoader(
-            self.stream(split, train=train), epoch, position, self.max_broken, num_workers=self.num_workers
+            self.stream(split, train=train),
+            epoch,
+            self._position if train else {"epoch": -1, "batches": 0},
+            self.max_broken,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
         )
 
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and batches of it that were trained on; Lightning keeps them in its checkpoints.
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and batches of it that were trained on, how they were divided, and the revision of the rows.
 
-        Not in the loader, whose state Lightning restores too late where the length was asked for before.
+        Lightning keeps it in its checkpoints. Not in the loader, whose state Lightning restores too late where the
+        length was asked for before.
         """
-        return dict(self._position)
+        return {
+            **self._position,
+            "num_workers": self.num_workers,
+            "batch_size": self.batch_size,
+            "world_size": self.trainer.world_size if self.trainer else 1,
+            "seed": self.seed,
+            "revision": self._settled,
+            "source": [self.source_name, self.path],
+        }
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """See :meth:`state_dict`."""
-        self._position.update(state_dict)
+    def restart_reason(self, state: Mapping[str, Any]) -> str | None:
+        """Why the epoch of a checkpoint's state starts again; None if it goes on, or was at its end."""
+        return continues(state, self.state_dict())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Read the rows of the checkpoint's revision, and go on in the middle of its epoch if that is possible."""
+        revision = state_dict.get("revision")
+        if self.revision is None and revision and state_dict.get("source") == [self.source_name, self.path]:
+            if self._settled not in (None, revision):
+                log.info("reading revision %s as the checkpoint did, not the newest, %s", revision, self._settled)
+            self._settle(revision)
+        reason = self.restart_reason(state_dict)
+        if reason and (self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING):
+            log.warning(
+                "the position in epoch %d is not kept, so where the run was in its middle that epoch starts again: %s",
+                state_dict["epoch"],
+                reason,
+            )
+        self._position.update({"epoch": -1, "batches": 0} if reason else {k: state_dict[k] for k in self._position})
 
     def train_dataloader(self) -> EpochLoader:
         """Batches of pairs."""

@@ -16,30 +16,31 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.uint8]
+from rsretrieval.images import Pixels
+
 LEVELS = np.arange(256)
 
 
-def _look_up(image: Array, tables: NDArray[Any]) -> Array:
+def _look_up(image: Pixels, tables: NDArray[Any]) -> Pixels:
     """Each channel's values in its row of ``tables`` ``(3, 256)``."""
     return np.asarray(cv2.LUT(image, np.clip(tables, 0, 255).astype(np.uint8).T[None]), np.uint8)
 
 
-def _histogram(image: Array) -> NDArray[np.int64]:
+def _histogram(image: Pixels) -> NDArray[np.int64]:
     """``(3, 256)`` pixels of each value."""
     counts = [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
     return np.stack(counts).astype(np.int64)
 
 
-def auto_contrast(image: Array, magnitude: float = 0.0) -> Array:
+def auto_contrast(image: Pixels, magnitude: float = 0.0) -> Pixels:
     """Stretch each channel to 0 … 255."""
-    there = _histogram(image) > 0
-    low, high = there.argmax(1)[:, None], 255 - there[:, ::-1].argmax(1)[:, None]
+    occurs = _histogram(image) > 0
+    low, high = occurs.argmax(1)[:, None], 255 - occurs[:, ::-1].argmax(1)[:, None]
     stretched = np.trunc((LEVELS - low) * (255.0 / np.maximum(high - low, 1)))
     return _look_up(image, np.where(high > low, stretched, LEVELS))
 
 
-def equalize(image: Array, magnitude: float = 0.0) -> Array:
+def equalize(image: Pixels, magnitude: float = 0.0) -> Pixels:
     """Spread each channel's values evenly."""
     counts = _histogram(image)
     highest = 255 - (counts[:, ::-1] > 0).argmax(1)[:, None]
@@ -48,7 +49,7 @@ def equalize(image: Array, magnitude: float = 0.0) -> Array:
     return _look_up(image, np.where(step > 0, (below + step // 2) // np.maximum(step, 1), LEVELS))
 
 
-def brightness(image: Array, magnitude: float) -> Array:
+def brightness(image: Pixels, magnitude: float) -> Pixels:
     """Scale by ``1 + magnitude``."""
     return np.asarray(cv2.LUT(image, np.clip(LEVELS * (1 + magnitude), 0, 255).astype(np.uint8)), np.uint8)
 
@@ -56,51 +57,51 @@ def brightness(image: Array, magnitude: float) -> Array:
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
 
-def sharpness(image: Array, magnitude: float) -> Array:
+def sharpness(image: Pixels, magnitude: float) -> Pixels:
     """Away from the smoothed image, or towards it where ``magnitude`` is negative."""
     smooth = cv2.filter2D(image, -1, _SMOOTH)
     return np.asarray(cv2.addWeighted(image, 1 + magnitude, smooth, -magnitude, 0), np.uint8)
 
 
-def _warp(image: Array, matrix: Sequence[Sequence[float]]) -> Array:
+def _warp(image: Pixels, matrix: Sequence[Sequence[float]]) -> Pixels:
     """Output pixel to input pixel by a ``(2, 3)`` matrix; nearest, black outside."""
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(image, np.array(matrix, np.float32), image.shape[1::-1], flags=flags), np.uint8)
 
 
-def shear_x(image: Array, magnitude: float) -> Array:
+def shear_x(image: Pixels, magnitude: float) -> Pixels:
     """Move rows by ``magnitude`` times their height, from the top."""
     return _warp(image, [[1, magnitude, 0], [0, 1, 0]])
 
 
-def shear_y(image: Array, magnitude: float) -> Array:
+def shear_y(image: Pixels, magnitude: float) -> Pixels:
     """Move columns by ``magnitude`` times their distance from the left."""
     return _warp(image, [[1, 0, 0], [magnitude, 1, 0]])
 
 
-def translate_x(image: Array, magnitude: float) -> Array:
-    """Move by a share of the width."""
+def translate_x(image: Pixels, magnitude: float) -> Pixels:
+    """Move by a fraction of the width."""
     return _warp(image, [[1, 0, round(magnitude * image.shape[1])], [0, 1, 0]])
 
 
-def translate_y(image: Array, magnitude: float) -> Array:
-    """Move by a share of the height."""
+def translate_y(image: Pixels, magnitude: float) -> Pixels:
+    """Move by a fraction of the height."""
     return _warp(image, [[1, 0, 0], [0, 1, round(magnitude * image.shape[0])]])
 
 
-def rotate(image: Array, magnitude: float) -> Array:
+def rotate(image: Pixels, magnitude: float) -> Pixels:
     """Turn by degrees about the middle."""
     cos, sin = math.cos(math.radians(magnitude)), math.sin(math.radians(magnitude))
     x, y = (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2
     return _warp(image, [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]])
 
 
-def identity(image: Array, magnitude: float = 0.0) -> Array:
+def identity(image: Pixels, magnitude: float = 0.0) -> Pixels:
     """The image itself."""
     return image
 
 
-RAND_AUGMENT: dict[Callable[[Array, float], Array], float] = {
+RAND_AUGMENT: dict[Callable[[Pixels, float], Pixels], float] = {
     identity: 0.0,
     auto_contrast: 0.0,
     equalize: 0.0,
@@ -127,7 +128,7 @@ class RandAugment:
     operations: int = 2
     magnitude: float = 7.0
 
-    def __call__(self, image: Array, rng: Random) -> Array:
+    def __call__(self, image: Pixels, rng: Random) -> Pixels:
         """Two of the recipe's operations, say."""
         for _ in range(self.operations):
             operation, strength = rng.choice(list(RAND_AUGMENT.items()))

@@ -17,20 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rsretrieval.data.randaugment import Array, RandAugment
+from rsretrieval.data.randaugment import RandAugment
+from rsretrieval.images import Pixels, resize
 
-Operation = Callable[[Array, Random], Array]
-Transform = Callable[[Image.Image], Array]
-
-
-def resize(image: Array, size: int) -> Array:
-    """Bicubic, to a square; smoothed first where it shrinks."""
-    height, width = image.shape[:2]
-    if (height, width) == (size, size):
-        return image
-    if max(height, width) > size:  # Pillow's kernel grows with the factor, OpenCV's does not
-        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
-    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
+Operation = Callable[[Pixels, Random], Pixels]
+Transform = Callable[[Image.Image], Pixels]
 
 
 @dataclass(frozen=True)
@@ -39,13 +30,13 @@ class Resize:
 
     size: int
 
-    def __call__(self, image: Array, rng: Random) -> Array:
-        """See :func:`resize`."""
+    def __call__(self, image: Pixels, rng: Random) -> Pixels:
+        """See :func:`rsretrieval.images.resize`."""
         return resize(image, self.size)
 
 
 def _sides(area: int, scale: tuple[float, float], ratio: tuple[float, float], rng: Random) -> tuple[int, int]:
-    """Sides of a random rectangle: share of the area within ``scale``, first over second side within ``ratio``."""
+    """Sides of a random rectangle: fraction of the area within ``scale``, first over second side within ``ratio``."""
     area_drawn = area * rng.uniform(*scale)
     ratio_drawn = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
     return round(math.sqrt(area_drawn * ratio_drawn)), round(math.sqrt(area_drawn / ratio_drawn))
@@ -57,7 +48,7 @@ class RandomResizedCrop:
 
     Attributes:
         size: in pixels.
-        scale: bounds of the part's share of the area.
+        scale: bounds of the part's fraction of the area.
         ratio: bounds of its width over its height, drawn on a logarithmic scale.
     """
 
@@ -65,7 +56,7 @@ class RandomResizedCrop:
     scale: tuple[float, float] = (0.5, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
-    def __call__(self, image: Array, rng: Random) -> Array:
+    def __call__(self, image: Pixels, rng: Random) -> Pixels:
         """The part; where ten draws do not fit, the largest square in the middle."""
         height, width = image.shape[:2]
         for _ in range(10):
@@ -90,7 +81,7 @@ class RandomFlip:
     axis: int
     p: float = 0.5
 
-    def __call__(self, image: Array, rng: Random) -> Array:
+    def __call__(self, image: Pixels, rng: Random) -> Pixels:
         """A mirrored copy, or the image."""
         return np.asarray(cv2.flip(image, self.axis), np.uint8) if rng.random() < self.p else image
 
@@ -99,7 +90,7 @@ class RandomFlip:
 class QuarterTurn:
     """Turn by a random multiple of 90 degrees: from above there is no up."""
 
-    def __call__(self, image: Array, rng: Random) -> Array:
+    def __call__(self, image: Pixels, rng: Random) -> Pixels:
         """A turned copy, or the image."""
         return np.ascontiguousarray(np.rot90(image, rng.randrange(4)))
 
@@ -118,7 +109,7 @@ class RandomBlur:
     sigma: tuple[float, float] = (0.1, 2.0)
     p: float = 0.5
 
-    def __call__(self, image: Array, rng: Random) -> Array:
+    def __call__(self, image: Pixels, rng: Random) -> Pixels:
         """Blurred, or as it is."""
         if rng.random() >= self.p:
             return image
@@ -131,7 +122,7 @@ class RandomErasing:
     """Blacken a rectangle with a probability (Zhong et al., "Random Erasing Data Augmentation", AAAI 2020).
 
     Attributes:
-        scale: bounds of its share of the area.
+        scale: bounds of its fraction of the area.
         ratio: bounds of its height over its width.
         p: probability.
     """
@@ -140,7 +131,7 @@ class RandomErasing:
     ratio: tuple[float, float] = (0.3, 3.3)
     p: float = 0.5
 
-    def __call__(self, image: Array, rng: Random) -> Array:
+    def __call__(self, image: Pixels, rng: Random) -> Pixels:
         """A copy where something is erased."""
         if rng.random() >= self.p:
             return image
@@ -160,25 +151,25 @@ class GridMask:
     """Blacken a grid of squares with a probability (Chen et al., "GridMask Data Augmentation", 2020).
 
     Attributes:
-        ratio: share of a cell's side that is masked.
+        ratio: fraction of a cell's side that is masked.
         p: probability.
     """
 
     ratio: float = 0.5
     p: float = 0.5
 
-    def __call__(self, image: Array, rng: Random) -> Array:
+    def __call__(self, image: Pixels, rng: Random) -> Pixels:
         """A copy where something is masked."""
         if rng.random() >= self.p:
             return image
         height, width = image.shape[:2]
         cell = max(2, height // 8 + rng.randrange(height // 3 - height // 8 + 1))
         rows, columns = (
-            (np.arange(side) + rng.randrange(cell)) % cell >= self.ratio * cell  # those that are kept
+            (np.arange(side) + rng.randrange(cell)) % cell >= self.ratio * cell  # those that stay visible
             for side in (height, width)
         )
-        kept = (rows[:, None] | columns[None, :]).astype(np.uint8)
-        return np.asarray(cv2.bitwise_and(image, image, mask=kept), np.uint8)
+        visible = (rows[:, None] | columns[None, :]).astype(np.uint8)
+        return np.asarray(cv2.bitwise_and(image, image, mask=visible), np.uint8)
 
 
 def _rsitmd(size: int) -> list[Operation]:
@@ -221,10 +212,10 @@ class Pipeline:
 
     operations: Sequence[Operation]
 
-    def __call__(self, image: Image.Image) -> Array:
+    def __call__(self, image: Image.Image) -> Pixels:
         """An RGB image through every operation, to ``(H, W, 3)``."""
         rng = Random(int(torch.randint(2**62, ())))
-        array: Array = np.asarray(image)
+        array: Pixels = np.asarray(image)
         for operation in self.operations:
             array = operation(array, rng)
         return array

@@ -1,17 +1,23 @@
-"""Affiliation loss (FISVL, L_a): an embedding is drawn to the centre of its scene in the other modality."""
+"""Affiliation loss (FISVL, Zhou et al., IEEE JSTARS 2024: L_a).
+
+An embedding is attracted by the centre of its scene in the other modality.
+"""
 
 from __future__ import annotations
 
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
-from rsretrieval.losses.contrastive import same, soft_membership
+from rsretrieval.losses.membership import same_id, soft_membership
+from rsretrieval.losses.registry import LossContext, register_loss
+from rsretrieval.types import PairedEmbeddings
 
 
 def affiliation_loss(*, image: Tensor, text: Tensor, scenes: Tensor, temperature: Tensor | float) -> Tensor:
-    """Cross-entropy of image against text centres and of image centres against text, over the batch.
+    """The paper's L_a: cross-entropy of images against text centres and of image centres against texts.
 
-    Centre ``i`` is the mean over the batch with weights ``[y_i = y_j] + 6e-5``.
+    The centre of pair ``i`` is the mean over the batch with weights ``∝ [scene_i = scene_j] + 6e-5``; pair ``i``'s own
+    centre is its target among the centres of all pairs.
 
     Args:
         image: ``(B, d)`` L2-normalised.
@@ -20,18 +26,27 @@ def affiliation_loss(*, image: Tensor, text: Tensor, scenes: Tensor, temperature
         temperature: divisor of the products (the paper's second one).
 
     Returns:
-        Scalar.
+        Scalar: the mean of the two directions.
 
     Example:
-        Two pairs of one scene share their centres, so that nothing tells them apart: log 2.
+        Two pairs of one scene share their centres, which cannot be told apart: log 2.
 
         >>> import torch
         >>> eye = torch.eye(2)
         >>> affiliation_loss(image=eye, text=eye, scenes=torch.tensor([3, 3]), temperature=0.07)
         tensor(0.6931)
     """
-    membership = soft_membership(same(scenes), image.dtype)
+    membership = soft_membership(same_id(scenes), image.dtype)  # (B, B)
     image_to_centre = image @ (membership @ text).T / temperature
     centre_to_text = (membership @ image) @ text.T / temperature
     rows, columns = (F.log_softmax(s, dim=1).diagonal().mean() for s in (image_to_centre, centre_to_text))
     return -(rows + columns) / 2
+
+
+@register_loss("affiliation")
+def _affiliation(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
+    if not context.config.global_centres:
+        pairs = pairs.map(lambda field: field[context.local])
+    return affiliation_loss(
+        image=pairs.image, text=pairs.text, scenes=pairs.scenes, temperature=context.affiliation_temperature
+    )

@@ -1,24 +1,13 @@
-"""Contrastive and weighted contrastive loss (FISVL, L_c and L_w)."""
+"""Contrastive and weighted contrastive loss (FISVL, Zhou et al., IEEE JSTARS 2024: L_c and L_w)."""
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
-EPSILON = 6e-5
-"""The release's smoothing constant: added to every entry of a target row before it is normalised."""
-
-
-def same(ids: Tensor) -> Tensor:
-    """``(B, B)`` bool, true where two pairs carry the same id."""
-    return ids[:, None] == ids[None, :]
-
-
-def soft_membership(members: Tensor, dtype: torch.dtype) -> Tensor:
-    """``(B, B)`` bool to rows ``∝ member + EPSILON`` that sum to 1."""
-    weights = members.to(dtype) + EPSILON
-    return weights / weights.sum(1, keepdim=True)
+from rsretrieval.losses.membership import same_id, soft_membership
+from rsretrieval.losses.registry import LossContext, register_loss
+from rsretrieval.types import PairedEmbeddings
 
 
 def contrastive_loss(
@@ -30,10 +19,10 @@ def contrastive_loss(
     caption_values: Tensor | None = None,
     text_ids: Tensor | None = None,
 ) -> Tensor:
-    """Symmetric cross-entropy between similarities and soft targets; all captions of an image are its positives.
+    """The paper's L_c, and with ``caption_values`` its L_w: symmetric cross-entropy of similarities and soft targets.
 
-    ``S = image textᵀ / temperature``; the targets are ``P_ij ∝ [id_i = id_j] + 6e-5``. With ``caption_values`` it is
-    the weighted contrastive loss: column ``j`` of ``S`` is scaled by the value of caption ``j``.
+    ``S = image textᵀ / temperature``; the targets are ``P_ij ∝ [id_i = id_j] + 6e-5``, so that all captions of an image
+    are its positives. In L_w column ``j`` of ``S`` is scaled by the value of caption ``j``.
 
     Args:
         image: ``(B, d)`` L2-normalised.
@@ -42,20 +31,49 @@ def contrastive_loss(
         temperature: divisor of the cosines.
         caption_values: ``(B,)``, or None for the plain loss.
         text_ids: ``(B,)``, equal for equal captions, which are then positives of each other's images too (not in the
-            paper); None to tell them apart.
+            paper); None to treat them as different captions.
 
     Returns:
         Scalar: the mean of the two directions.
 
     Example:
         >>> import torch
-        >>> contrastive_loss(image=torch.eye(2), text=torch.eye(2), image_ids=torch.arange(2), temperature=1.0)
+        >>> eye = torch.eye(2)
+        >>> contrastive_loss(image=eye, text=eye, image_ids=torch.arange(2), temperature=1.0)
         tensor(0.3133)
+
+        Captions of half the value are told apart half as sharply:
+
+        >>> contrastive_loss(
+        ...     image=eye, text=eye, image_ids=torch.arange(2), temperature=1.0, caption_values=torch.full((2,), 0.5)
+        ... )
+        tensor(0.4741)
     """
-    similarity = image @ text.T / temperature
+    similarity = image @ text.T / temperature  # (B, B)
     if caption_values is not None:
         similarity = similarity * caption_values
-    positives = same(image_ids) if text_ids is None else same(image_ids) | same(text_ids)
+    positives = same_id(image_ids) if text_ids is None else same_id(image_ids) | same_id(text_ids)
     targets = soft_membership(positives, similarity.dtype)
     rows, columns = (-(targets * F.log_softmax(s, dim=1)).sum(1).mean() for s in (similarity, similarity.T))
     return (rows + columns) / 2
+
+
+@register_loss("contrastive")
+def _contrastive(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
+    return _loss_of_pairs(pairs, context, None)
+
+
+@register_loss("weighted_contrastive")
+def _weighted_contrastive(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
+    return _loss_of_pairs(pairs, context, pairs.caption_values)
+
+
+def _loss_of_pairs(pairs: PairedEmbeddings, context: LossContext, caption_values: Tensor | None) -> Tensor:
+    return contrastive_loss(
+        image=pairs.image,
+        text=pairs.text,
+        image_ids=pairs.image_ids,
+        temperature=context.temperature,
+        caption_values=caption_values,
+        text_ids=pairs.text_ids if context.config.share_captions else None,
+    )

@@ -1,24 +1,59 @@
-"""Scene-adaptive fine-grained perceptual loss (FISVL, L_s): push an embedding off its hardest negatives' own kind."""
+"""Scene-adaptive fine-grained perceptual loss (FISVL, Zhou et al., IEEE JSTARS 2024: L_s).
+
+It pushes each embedding away from the hardest negatives, compared within one modality, with weights that depend on
+whether the scenes are the same and on the epoch.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
-from rsretrieval.losses.contrastive import EPSILON, same
+from rsretrieval.losses.membership import EPSILON, same_id
+from rsretrieval.losses.registry import LossContext, register_loss
+from rsretrieval.types import PairedEmbeddings
 
 
 def hardest_negatives(similarity: Tensor, image_ids: Tensor, *, exclude_positives: bool = True) -> Tensor:
-    """``(B,)`` index of the most similar column of each row that belongs to another image.
+    """The paper's h_i: the most similar column of each row that belongs to another image.
 
     Args:
         similarity: ``(B, B)``, rows of one modality against columns of the other.
         image_ids: ``(B,)`` which image each pair belongs to.
-        exclude_positives: False finds the most similar column of all, as the release does.
+        exclude_positives: False takes the most similar column of all, as the release does.
+
+    Returns:
+        ``(B,)`` column indices.
+
+    Example:
+        >>> similarity = torch.tensor([[0.9, 0.8, 0.1], [0.8, 0.9, 0.2], [0.3, 0.4, 0.9]])
+        >>> hardest_negatives(similarity, image_ids=torch.tensor([5, 5, 6]))
+        tensor([2, 2, 1])
     """
     if exclude_positives:
-        similarity = similarity.masked_fill(same(image_ids), -torch.inf)
+        similarity = similarity.masked_fill(same_id(image_ids), -torch.inf)
     return similarity.argmax(1)
+
+
+def scene_weight(beta: float, epoch: int, *, truncate: bool = False) -> float:
+    """The paper's alpha(e): weight of a negative in the scene-adaptive loss at an epoch, ``exp(beta * epoch)``.
+
+    Args:
+        beta: growth rate per epoch.
+        epoch: counted from 0.
+        truncate: True takes the integer part, as the authors' release does by storing weights in an integer tensor.
+
+    Returns:
+        The weight.
+
+    Example:
+        >>> scene_weight(-0.002, 0), scene_weight(-0.002, 5, truncate=True)
+        (1.0, 0.0)
+    """
+    weight = math.exp(beta * epoch)
+    return float(math.trunc(weight)) if truncate else weight
 
 
 def scene_adaptive_loss(
@@ -33,13 +68,13 @@ def scene_adaptive_loss(
     margin: float,
     exclude_positives: bool = True,
 ) -> Tensor:
-    """Weighted softmax of the similarities between embeddings and hardest negatives of the same modality.
+    """The paper's L_s: weighted softmax of the similarities of embeddings and hardest negatives of the same modality.
 
     With ``h_i`` the hardest negative text of image ``i``: ``Q_ij = t_i · t_h(j) / temperature``, entries below
     ``margin`` set to 0, ``P`` the softmax over ``j`` with 6e-5 added to its denominator. The text side is the mean over
     ``i`` of ``Σ_j P_ij w_ij``, where ``w_ij`` is ``intra_weight`` if scene ``i`` equals the scene of ``h_j`` and
     ``inter_weight`` otherwise. The image side is the same with the modalities exchanged. The weights depend on the
-    epoch: see :func:`rsretrieval.schedule.scene_weight`.
+    epoch: see :func:`scene_weight`.
 
     Args:
         image: ``(B, d)`` L2-normalised.
@@ -54,12 +89,23 @@ def scene_adaptive_loss(
 
     Returns:
         Scalar: the mean of the two sides.
+
+    Example:
+        Each pair is the other's hardest negative, so that row 0 of ``Q`` is (0, 1) and its softmax (0.27, 0.73). Column
+        1 is of the same scene as text 0, since the hardest negative of image 1 is text 0 itself:
+
+        >>> eye, ids = torch.eye(2), torch.arange(2)
+        >>> scene_adaptive_loss(
+        ...     image=eye, text=eye, image_ids=ids, scenes=ids,
+        ...     temperature=1.0, inter_weight=0.0, intra_weight=1.0, margin=0.95,
+        ... )
+        tensor(0.7310)
     """
-    similarity = image @ text.T / temperature
+    similarity = image @ text.T / temperature  # (B, B)
 
     def side(scores: Tensor, embeddings: Tensor) -> Tensor:
         hardest = hardest_negatives(scores, image_ids, exclude_positives=exclude_positives)
-        confusion = embeddings @ embeddings[hardest].T / temperature
+        confusion = embeddings @ embeddings[hardest].T / temperature  # (B, B): Q
         confusion = torch.where(confusion < margin, torch.zeros_like(confusion), confusion)
         # The softmax with a constant in its denominator, shifted by the row's maximum so that exp cannot overflow.
         shift = confusion.detach().amax(1, keepdim=True)
@@ -71,3 +117,19 @@ def scene_adaptive_loss(
         return (inter_weight * (1 - constant / total) + (intra_weight - inter_weight) * within).mean()
 
     return (side(similarity, text) + side(similarity.T, image)) / 2
+
+
+@register_loss("scene_adaptive")
+def _scene_adaptive(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
+    config = context.config
+    return scene_adaptive_loss(
+        image=pairs.image,
+        text=pairs.text,
+        image_ids=pairs.image_ids,
+        scenes=pairs.scenes,
+        temperature=context.temperature,
+        inter_weight=scene_weight(config.beta_inter, context.epoch, truncate=config.truncate_weights),
+        intra_weight=scene_weight(config.beta_intra, context.epoch, truncate=config.truncate_weights),
+        margin=config.margin,
+        exclude_positives=config.exclude_positives,
+    )

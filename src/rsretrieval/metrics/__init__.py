@@ -1,7 +1,23 @@
 """Retrieval metrics: pure functions, and the torchmetrics class over them."""
 
-from rsretrieval.metrics.functional import retrieval_recall
-from rsretrieval.metrics.rerank import RerankConfig, reranked_recall
-from rsretrieval.metrics.retrieval import Embeddings, RetrievalRecall
+from typing import TYPE_CHECKING
 
-__all__ = ["Embeddings", "RerankConfig", "RetrievalRecall", "reranked_recall", "retrieval_recall"]
+from rsretrieval.lazy import lazy
+from rsretrieval.metrics.functional import TIES, retrieval_recall
+from rsretrieval.metrics.hubness import HubnessConfig, hub_bias, hubness_corrected_recall
+
+if TYPE_CHECKING:
+    from rsretrieval.metrics.retrieval import CrossModalRecall, SplitEmbeddings
+
+__all__ = [
+    "TIES",
+    "CrossModalRecall",
+    "HubnessConfig",
+    "SplitEmbeddings",
+    "hub_bias",
+    "hubness_corrected_recall",
+    "retrieval_recall",
+]
+
+# torchmetrics takes longer to import than torch, and the functions do without it.
+__getattr__ = lazy(__name__, dict.fromkeys(("CrossModalRecall", "SplitEmbeddings"), "rsretrieval.metrics.retrieval"))

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 TIES = ("expected", "optimistic", "pessimistic")
-"""Equal scores are broken at random (in expectation), for the model, or against it."""
+"""How ties are broken: at random (in expectation), in favour of the model, or against it."""
 _CHUNK = 1024  # queries scored at a time, so that the whole matrix is never in memory
 
 
-def _hit_probability(greater: Tensor, foreign: Tensor, own: Tensor, k: int, ties: str) -> Tensor:
+def hit_probability(greater: Tensor, foreign: Tensor, own: Tensor, k: int, ties: str) -> Tensor:
     """Probability that one of the own best items is among the first ``k``, for each query.
 
     Args:
@@ -27,7 +27,16 @@ def _hit_probability(greater: Tensor, foreign: Tensor, own: Tensor, k: int, ties
         k: places.
         ties: one of :data:`TIES`.
 
-    With ``s = k - g`` places left it is ``1 - C(t, s) / C(t + o, s)``, 0 for ``s <= 0`` and 1 for ``s > t``.
+    Returns:
+        ``(Q,)`` float64: with ``s = k - g`` places left ``1 - C(t, s) / C(t + o, s)``, which is 0 for ``s <= 0``
+        and 1 for ``s > t``.
+
+    Example:
+        The best own item ties with one of another's, for one place:
+
+        >>> one = torch.ones(1, dtype=torch.int64)
+        >>> hit_probability(greater=0 * one, foreign=one, own=one, k=1, ties="expected")
+        tensor([0.5000], dtype=torch.float64)
     """
     places = k - greater
     if ties == "optimistic":
@@ -72,18 +81,26 @@ def _ranks(
     return greater, foreign, own
 
 
-def _check(image: Tensor, text: Tensor, owners: Tensor, ks: Sequence[int], ties: str) -> None:
+def check_protocol(ks: Sequence[int], ties: str) -> None:
+    """Refuse ranks and a way to break ties that do not exist.
+
+    Raises:
+        ValueError: naming the value and what is allowed.
+    """
+    if ties not in TIES:
+        raise ValueError(f"ties={ties!r} is unknown; possible are {TIES}")
+    if not ks or min(ks) < 1:
+        raise ValueError(f"ks={tuple(ks)}: give ranks of 1 or more")
+
+
+def _check_embeddings(image: Tensor, text: Tensor, owners: Tensor) -> None:
     if image.ndim != 2 or text.ndim != 2 or image.shape[1] != text.shape[1] or owners.shape != text.shape[:1]:
         raise ValueError(
             f"image {tuple(image.shape)}, text {tuple(text.shape)} and owners {tuple(owners.shape)} do not go "
             "together: give (N, d), (M, d) and (M,)"
         )
-    if ties not in TIES:
-        raise ValueError(f"ties='{ties}' is unknown; possible are {TIES}")
-    if not ks or min(ks) < 1:
-        raise ValueError(f"ks={tuple(ks)}: give ranks of 1 or more")
     if not (torch.isfinite(image).all() and torch.isfinite(text).all()):
-        raise ValueError("the embeddings hold NaN or infinity: the model diverged, or its input is broken")
+        raise ValueError("the embeddings contain NaN or infinity: the model diverged, or its input is broken")
     if len(owners) and (int(owners.min()) < 0 or int(owners.max()) >= len(image)):
         raise ValueError(
             f"owners run from {int(owners.min())} to {int(owners.max())}, the images from 0 to {len(image) - 1}: "
@@ -103,8 +120,8 @@ def retrieval_recall(
     """Recall at each K, in percent, of sentence retrieval (i2t) and image retrieval (t2i), and their mean (mR).
 
     A score is a dot product, so that L2-normalised embeddings are compared by cosine. An image's query succeeds when
-    the best of its own captions is among the first K; a caption's when its image is. Ties are as in ``method.md``'s
-    protocol: by default the expected recall under random tie-breaking, in closed form.
+    the best of its own captions is among the first K; a caption's when its image is. By default the figures are the
+    expected recall under random tie-breaking, in closed form.
 
     Args:
         image: ``(N, d)`` image embeddings.
@@ -117,17 +134,20 @@ def retrieval_recall(
         ``i2t_R@K`` and ``t2i_R@K`` for each K, and ``mR``.
 
     Raises:
-        ValueError: for shapes that do not match, an image without a caption, an owner that is no row, NaN.
+        ValueError: for shapes that do not match, an image without a caption, an owner that is no row, NaN or infinity,
+            ranks below 1, unknown ``ties``.
 
     Example:
-        The second image's caption is told from the first one's by nothing, so it is right half of the time.
+        The two captions are equal, so that an image's own one is first half of the time, and both captions retrieve
+        image 0:
 
         >>> import torch
         >>> same = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
         >>> retrieval_recall(image=torch.eye(2), text=same, owners=torch.arange(2), ks=(1,))
         {'i2t_R@1': 50.0, 't2i_R@1': 50.0, 'mR': 50.0}
     """
-    _check(image, text, owners, ks, ties)
+    check_protocol(ks, ties)
+    _check_embeddings(image, text, owners)
     image, text = (x if x.dtype == torch.float64 else x.float() for x in (image, text))
     images, image_row, image_count = torch.unique(image, dim=0, return_inverse=True, return_counts=True)
     texts, text_row, text_count = torch.unique(text, dim=0, return_inverse=True, return_counts=True)
@@ -138,7 +158,7 @@ def retrieval_recall(
         "t2i": _ranks(text, images, (captions, image_row[owners]), image_count),
     }
     recall = {
-        f"{name}_R@{k}": 100 * float(_hit_probability(*counts, k, ties).mean())
+        f"{name}_R@{k}": 100 * float(hit_probability(*counts, k, ties).mean())
         for name, counts in directions.items()
         for k in ks
     }

@@ -10,60 +10,89 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from rsretrieval.metrics.functional import retrieval_recall
-from rsretrieval.metrics.rerank import RerankConfig, reranked_recall
+from rsretrieval.metrics.functional import check_protocol, retrieval_recall
+from rsretrieval.metrics.hubness import HubnessConfig, hubness_corrected_recall
 
 
-def _first(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct ids in rising order and the index of each one's first occurrence."""
-    distinct, inverse = ids.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    index = torch.full_like(distinct, len(ids))
-    return distinct, index.scatter_reduce(0, inverse, torch.arange(len(ids), device=ids.device), "amin")
-
-
-class Embeddings(NamedTuple):
+class SplitEmbeddings(NamedTuple):
     """The embeddings of a split.
 
     Attributes:
         image: ``(N, d)``.
-        image_ids: ``(N,)`` in rising order.
+        image_ids: ``(N,)`` in ascending order.
         text: ``(T, d)`` of distinct texts.
-        captions: ``(M,)`` row of ``text`` of each caption.
+        caption_rows: ``(M,)`` row of ``text`` of each caption.
         owners: ``(M,)`` row of ``image`` that each caption belongs to.
     """
 
     image: Tensor
     image_ids: Tensor
     text: Tensor
-    captions: Tensor
+    caption_rows: Tensor
     owners: Tensor
 
 
-class RetrievalRecall(Metric):
-    """R@K both ways and mR over embeddings and owner ids.
+class CrossModalRecall(Metric):
+    """R@K in both directions and mR over embeddings and owner ids.
 
-    Images are known by id and texts by theirs (:func:`text_ids`), so that a text that several processes encoded counts
-    as one; a text is encoded once, however many images it describes.
+    Images are identified by id and texts by theirs (:func:`rsretrieval.types.text_ids`), so that a text that several
+    processes encoded counts as one; a text is encoded once, however many images it describes. Unlike torchmetrics'
+    ``RetrievalRecall`` it scores embeddings, not pairs, in both directions, and a query succeeds when the best of what
+    belongs to it is among the first K.
 
     Args:
         ks: the ranks.
         ties: see :func:`rsretrieval.metrics.retrieval_recall`.
+        kwargs: of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: for ranks below 1 or unknown ``ties``.
+
+    Example:
+        Image 7 has the captions "a pond" and "a pier", image 9 only "a pier", which is encoded once. The text query "a
+        pier" of image 7 retrieves image 9 first:
+
+        >>> from rsretrieval.types import text_ids
+        >>> recall = CrossModalRecall(ks=(1,))
+        >>> recall.update(
+        ...     image=torch.eye(2),
+        ...     image_ids=torch.tensor([7, 9]),
+        ...     text=torch.eye(2),
+        ...     text_ids=text_ids(["a pond", "a pier"]),
+        ...     caption_text_ids=text_ids(["a pond", "a pier", "a pier"]),
+        ...     caption_image_ids=torch.tensor([7, 7, 9]),
+        ... )
+        >>> {name: round(value, 1) for name, value in recall.compute().items()}
+        {'i2t_R@1': 75.0, 't2i_R@1': 66.7, 'mR': 70.8}
     """
 
     full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
     image: list[Tensor]
     image_ids: list[Tensor]
     text: list[Tensor]
     text_ids: list[Tensor]
-    captions: list[Tensor]
+    caption_text_ids: list[Tensor]
+    caption_image_ids: list[Tensor]
 
     def __init__(self, ks: Sequence[int] = (1, 5, 10), ties: str = "expected", **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own
         super().__init__(**kwargs)
+        check_protocol(ks, ties)
         self.ks, self.ties = tuple(ks), ties
-        for name in ("image", "image_ids", "text", "text_ids", "captions"):
+        for name in ("image", "image_ids", "text", "text_ids", "caption_text_ids", "caption_image_ids"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, *, image: Tensor, image_ids: Tensor, text: Tensor, text_ids: Tensor, captions: Tensor) -> None:
+    def update(
+        self,
+        *,
+        image: Tensor,
+        image_ids: Tensor,
+        text: Tensor,
+        text_ids: Tensor,
+        caption_text_ids: Tensor,
+        caption_image_ids: Tensor,
+    ) -> None:
         """Add a batch.
 
         Args:
@@ -71,44 +100,83 @@ class RetrievalRecall(Metric):
             image_ids: ``(N,)`` distinct for distinct images.
             text: ``(T, d)`` embeddings of distinct texts that were not added before.
             text_ids: ``(T,)``.
-            captions: ``(M, 2)`` text id and image id of every caption.
-        """
-        for name, value in (("image", image), ("text", text)):
-            getattr(self, name).append(value.float())
-        self.image_ids.append(image_ids)
-        self.text_ids.append(text_ids)
-        self.captions.append(captions)
+            caption_text_ids: ``(M,)`` text id of every caption.
+            caption_image_ids: ``(M,)`` id of the image that each caption describes.
 
-    def merged(self) -> Embeddings:
-        """Everything added so far, each image and each text once."""
-        image_ids, image_rows = _first(dim_zero_cat(self.image_ids))
-        ids, text_rows = _first(dim_zero_cat(self.text_ids))
-        captions = dim_zero_cat(self.captions)
-        return Embeddings(
+        Raises:
+            ValueError: if a tensor of ids has another length than what it identifies.
+        """
+        for rows, ids in (
+            (("image", image), ("image_ids", image_ids)),
+            (("text", text), ("text_ids", text_ids)),
+            (("caption_text_ids", caption_text_ids), ("caption_image_ids", caption_image_ids)),
+        ):
+            if ids[1].shape != rows[1].shape[:1]:
+                raise ValueError(f"{rows[0]} {tuple(rows[1].shape)} and {ids[0]} {tuple(ids[1].shape)} do not match")
+        self.image.append(image.float())
+        self.image_ids.append(image_ids)
+        self.text.append(text.float())
+        self.text_ids.append(text_ids)
+        self.caption_text_ids.append(caption_text_ids)
+        self.caption_image_ids.append(caption_image_ids)
+
+    def merged(self) -> SplitEmbeddings:
+        """Everything added so far, each image and each text once.
+
+        Raises:
+            ValueError: if a caption belongs to a text or an image that was not added.
+        """
+        image_ids, image_rows = _first_occurrences(dim_zero_cat(self.image_ids))
+        text_ids, text_rows = _first_occurrences(dim_zero_cat(self.text_ids))
+        return SplitEmbeddings(
             image=dim_zero_cat(self.image)[image_rows],
             image_ids=image_ids,
             text=dim_zero_cat(self.text)[text_rows],
-            captions=torch.searchsorted(ids, captions[:, 0].contiguous()),
-            owners=torch.searchsorted(image_ids, captions[:, 1].contiguous()),
+            caption_rows=_rows_of(dim_zero_cat(self.caption_text_ids), text_ids, "text"),
+            owners=_rows_of(dim_zero_cat(self.caption_image_ids), image_ids, "image"),
         )
 
     def compute(self) -> dict[str, float]:
         """The figures in percent; see :func:`rsretrieval.metrics.retrieval_recall`."""
-        every = self.merged()
+        split = self.merged()
         return retrieval_recall(
-            image=every.image, text=every.text[every.captions], owners=every.owners, ks=self.ks, ties=self.ties
+            image=split.image, text=split.text[split.caption_rows], owners=split.owners, ks=self.ks, ties=self.ties
         )
 
-    def reranked(self, config: RerankConfig, bank: tuple[Tensor, Tensor] | None = None) -> dict[str, float]:
-        """The same after re-ranking; see :func:`rsretrieval.metrics.rerank.reranked_recall`."""
+    def hubness_corrected(self, config: HubnessConfig, bank: tuple[Tensor, Tensor] | None = None) -> dict[str, float]:
+        """The same on scores corrected for hubs.
+
+        Args:
+            config: the method.
+            bank: image queries and text queries; see :func:`rsretrieval.metrics.hubness_corrected_recall`.
+        """
         with self.sync_context():
-            every = self.merged()
-        return reranked_recall(
-            image=every.image,
-            text=every.text[every.captions],
-            owners=every.owners,
+            split = self.merged()
+        return hubness_corrected_recall(
+            image=split.image,
+            text=split.text[split.caption_rows],
+            owners=split.owners,
             config=config,
             bank=bank,
             ks=self.ks,
             ties=self.ties,
         )
+
+
+def _first_occurrences(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct ids in ascending order and the index of each one's first occurrence."""
+    distinct, inverse = ids.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    index = torch.full_like(distinct, len(ids))
+    return distinct, index.scatter_reduce(0, inverse, torch.arange(len(ids), device=ids.device), "amin")
+
+
+def _rows_of(ids: Tensor, ascending: Tensor, kind: str) -> Tensor:
+    """Position of each id in ``ascending``."""
+    rows = torch.searchsorted(ascending, ids.contiguous())
+    unknown = ids[ascending[rows.clamp(max=len(ascending) - 1)] != ids] if len(ascending) else ids
+    if len(unknown):
+        raise ValueError(
+            f"{len(unknown)} of {len(ids)} captions belong to {kind} ids that were not added, such as "
+            f"{int(unknown[0])}: give every {kind} to update once"
+        )
+    return rows

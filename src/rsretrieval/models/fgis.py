@@ -73,43 +73,43 @@ class GraphReasoning(nn.Module):
 
     Args:
         dim: width of a node.
-        steady: see :class:`FGIS`.
+        stabilised: see :class:`FGIS`.
     """
 
-    def __init__(self, dim: int = 512, *, steady: bool = False) -> None:
+    def __init__(self, dim: int = 512, *, stabilised: bool = False) -> None:
         super().__init__()
-        self.steady = steady
+        self.stabilised = stabilised
         self.query, self.key, self.update = (nn.Linear(dim, dim) for _ in range(3))
         for layer in (self.query, self.key, self.update):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, nodes: Tensor) -> Tensor:
-        """``ReLU(L(A N))`` with ``A = softmax(Q(N) K(N)ᵀ)``; nodes normalised and products scaled where ``steady``."""
-        if self.steady:
+        """``ReLU(L(A N))``, ``A = softmax(Q(N) K(N)ᵀ)``; where stabilised, nodes normalised and products scaled."""
+        if self.stabilised:
             nodes = F.layer_norm(nodes, nodes.shape[-1:])
         products = self.query(nodes) @ self.key(nodes).transpose(1, 2)
-        affinity = (products / nodes.shape[-1] ** 0.5 if self.steady else products).softmax(-1)
+        affinity = (products / nodes.shape[-1] ** 0.5 if self.stabilised else products).softmax(-1)
         updated: Tensor = self.update(affinity @ nodes)
         return updated.relu()
 
 
 class FGIS(nn.Module):
-    """Supplement an image's tokens with the detail that a convolutional prior sees.
+    """Supplement an image's tokens with the detail that a convolutional branch sees.
 
-    Nodes are the prior's global vector, the SFGS vector of its early map, the pooled image vector and the image's
+    Nodes are the branch's global vector, the SFGS vector of its early map, the pooled image vector and the image's
     tokens; after the reasoning, the pooled vector's own node is added back to it.
 
     Args:
-        early_channels: channels of the prior's early map.
+        early_channels: channels of the branch's early map.
         dim: width of nodes and output (512 in the paper).
         steps: graph steps (2 in the paper).
         dropout: probability, on the fused feature and inside SFGS.
         freeze_sfgs: never train the SFGS branch, as happens in the release, where it shares the frozen flag of the
             ResNet.
-        steady: layer-normalise the nodes before each step and divide their products by √dim, as Transformers do, and
-            start with a head of zeros, so that training begins from the image tower's own vector. Not in the paper,
-            whose unscaled products of unbounded nodes can run away: with other backbones and learning rates above its
+        stabilised: layer-normalise the nodes before each step and divide their products by √dim, as Transformers do,
+            and start with a head of zeros, so that training begins from the image tower's own vector. Not in the paper,
+            whose unscaled products of unbounded nodes can diverge: with other backbones and learning rates above its
             own, gradients grew 10⁵-fold (``docs/results.md``).
     """
 
@@ -121,31 +121,31 @@ class FGIS(nn.Module):
         dropout: float = 0.2,
         *,
         freeze_sfgs: bool = False,
-        steady: bool = False,
+        stabilised: bool = False,
     ) -> None:
         super().__init__()
         self.sfgs = SceneFineGrainedSensing(early_channels, dim, dropout)
-        self.graph = nn.ModuleList(GraphReasoning(dim, steady=steady) for _ in range(steps))
+        self.graph = nn.ModuleList(GraphReasoning(dim, stabilised=stabilised) for _ in range(steps))
         self.head = nn.Linear(dim, dim)
-        if steady:
+        if stabilised:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
         self.dropout = nn.Dropout(dropout)
         self.sfgs.requires_grad_(not freeze_sfgs)
 
-    def forward(self, early: Tensor, prior: Tensor, pooled: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, early: Tensor, branch: Tensor, pooled: Tensor, tokens: Tensor) -> Tensor:
         """Fuse what both backbones see.
 
         Args:
-            early: ``(B, C, H, W)`` the prior's early map.
-            prior: ``(B, dim)`` the prior's global vector, projected.
+            early: ``(B, C, H, W)`` the convolutional branch's early map.
+            branch: ``(B, dim)`` the branch's global vector, projected.
             pooled: ``(B, dim)`` the image tower's global vector, projected.
             tokens: ``(B, T, dim)`` the image tower's tokens, projected.
 
         Returns:
             ``(B, dim)`` L2-normalised image embeddings.
         """
-        nodes = torch.cat([torch.stack([prior, self.sfgs(early), pooled], dim=1), tokens], dim=1)
+        nodes = torch.cat([torch.stack([branch, self.sfgs(early), pooled], dim=1), tokens], dim=1)
         for step in self.graph:
             nodes = step(nodes)
         return F.normalize(pooled + self.dropout(self.head(nodes[:, 2])), dim=-1)

@@ -1,10 +1,12 @@
-"""Layers of a network by the names of its parameters: which of them are frozen, and how fast each learns."""
+"""Layers: those of a network by the names of its parameters, frozen or slower; and a linear layer in blocks."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 _NUMBERED = re.compile(r"(?:^|\.)(?:layers?|blocks|stages|resblocks)[._]?(\d+)(?:\.|$)")
 
@@ -19,13 +21,13 @@ def layer_numbers(network: nn.Module) -> dict[str, int]:
         ...     [nn.Linear(1, 1), nn.Linear(1, 1)]), "norm": nn.LayerNorm(1)})).values()))
         [0, 1, 2, 3]
     """
-    found = {name: _NUMBERED.search(name) for name, _ in network.named_parameters()}
-    places: dict[str, float] = {}
-    for name, match in found.items():
-        began = any(place >= 0 for place in places.values())
-        places[name] = float(match[1]) if match else float("inf") if began else -1.0
-    order = sorted(set(places.values()))
-    return {name: order.index(place) for name, place in places.items()}
+    positions: dict[str, float] = {}
+    for name, _ in network.named_parameters():
+        match = _NUMBERED.search(name)
+        began = any(position >= 0 for position in positions.values())
+        positions[name] = float(match[1]) if match else float("inf") if began else -1.0
+    order = sorted(set(positions.values()))
+    return {name: order.index(position) for name, position in positions.items()}
 
 
 def freeze(network: nn.Module, *, frozen: bool = False, layers: int = 0) -> list[nn.Module]:
@@ -46,11 +48,25 @@ def freeze(network: nn.Module, *, frozen: bool = False, layers: int = 0) -> list
         network.requires_grad_(False)
         return [network]
     numbers = layer_numbers(network)
-    there = max(numbers.values(), default=-1) + 1
-    if layers > there:
-        raise ValueError(f"{layers} layers cannot be frozen of {there}: lower frozen_layers, or set frozen")
+    count = max(numbers.values(), default=-1) + 1
+    if layers > count:
+        raise ValueError(f"{layers} layers cannot be frozen of {count}: lower frozen_layers, or set frozen")
     for name, parameter in network.named_parameters():
         if numbers[name] < layers:
             parameter.requires_grad_(False)
-    held = [(module, list(module.parameters())) for module in network.modules()]
-    return [module for module, parameters in held if parameters and not any(p.requires_grad for p in parameters)]
+    owners = [(module, list(module.parameters())) for module in network.modules()]
+    return [module for module, parameters in owners if parameters and not any(p.requires_grad for p in parameters)]
+
+
+class BlockLinear(nn.Module):
+    """A linear layer for each part of a vector: ``(B, sum of widths)`` to ``(B, len(widths) * out)``."""
+
+    def __init__(self, widths: Sequence[int], out: int) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        self.layers = nn.ModuleList(nn.Linear(width, out) for width in widths)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Each part through its layer, end to end."""
+        parts = torch.split(vectors, self.widths, dim=-1)
+        return torch.cat([layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=-1)

@@ -23,13 +23,13 @@ class QueryBank(nn.Module):
 
     image: Tensor
     text: Tensor
-    seen: Tensor
+    total: Tensor
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.register_buffer("image", torch.zeros(size, width))
         self.register_buffer("text", torch.zeros(size, width))
-        self.register_buffer("seen", torch.tensor(0))
+        self.register_buffer("total", torch.tensor(0))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:  # noqa: ANN401
         for name, buffer in self.named_buffers():
@@ -41,9 +41,9 @@ class QueryBank(nn.Module):
         """Take in the embeddings ``(B, width)`` of a batch of pairs, in place of the oldest."""
         size = len(self.image)
         rows = torch.arange(len(image), device=image.device)[-size:]
-        places = (self.seen + rows) % size
+        places = (self.total + rows) % size
         self.image[places], self.text[places] = image[rows].float(), text[rows].float()
-        self.seen += len(image)
+        self.total += len(image)
 
     def queries(self) -> tuple[Tensor, Tensor]:
         """Those of images and those of texts, each ``(Q, width)``.
@@ -51,6 +51,8 @@ class QueryBank(nn.Module):
         Raises:
             ValueError: if there are none yet.
         """
-        if not self.seen:
-            raise ValueError("the query bank is empty: train with model.query_bank set, or take another checkpoint")
-        return self.image[: int(self.seen)], self.text[: int(self.seen)]
+        if not self.total:
+            raise ValueError(
+                "the query bank is empty: train with model.encoder.query_bank set, or take another checkpoint"
+            )
+        return self.image[: int(self.total)], self.text[: int(self.total)]

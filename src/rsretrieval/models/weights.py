@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-PRETRAINED = "pretrained"
 FORMS = (
     "null (random), 'pretrained' or 'pretrained:TAG' (the library's own, from the hub), 'hub:OWNER/NAME' or "
     "'hub:OWNER/NAME/FILE', 'package:NAME' (an installed Python package), or the path of a file or folder"

@@ -1,0 +1,71 @@
+"""Configurations: those that come with the package by name, and those of older versions by today's names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import rsretrieval
+from rsretrieval.compatibility import current_arguments, current_settings
+
+_OPTIONS = ("-c", "--config")
+
+
+def shipped() -> dict[str, Path]:
+    """Name to file of each configuration that comes with the package."""
+    folders = [Path(folder) for folder in rsretrieval.__path__]
+    places = [*(folder / "configs" for folder in folders), *(folder.parents[1] / "configs" for folder in folders)]
+    return {file.stem: file for place in reversed(places) for file in sorted(place.glob("*.yaml"))}
+
+
+def find(name: str) -> Path:
+    """The configuration file that a name or path means; a path wins.
+
+    Raises:
+        FileNotFoundError: naming the configurations that there are.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    known = shipped()
+    if path.stem in known and path.suffix in ("", ".yaml") and path.parent == Path():
+        return known[path.stem]
+    raise FileNotFoundError(f"there is no configuration '{name}': give a file, or one of {sorted(known)}")
+
+
+def resolve(arguments: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Arguments with every configuration found and everything by today's names; and the configurations' contents.
+
+    Args:
+        arguments: of the command line.
+
+    Raises:
+        FileNotFoundError: for a configuration that is not there.
+    """
+    import yaml
+
+    resolved: list[str] = []
+    contents: list[dict[str, Any]] = []
+    for argument, name in _with_configs(current_arguments(arguments)):
+        if name is None or name.lstrip().startswith("{"):  # a configuration may be written out
+            resolved += [argument] if name is None else [_OPTIONS[1], name]
+            continue
+        path = find(name)
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        current = current_settings(settings, f"'{path}'") if isinstance(settings, dict) else settings
+        contents += [current] if isinstance(current, dict) else []
+        resolved += [_OPTIONS[1], str(path) if current == settings else json.dumps(current)]
+    return resolved, contents
+
+
+def _with_configs(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Each argument, and for ``-c`` the configuration that it names."""
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option not in _OPTIONS:
+            yield argument, None
+        else:
+            yield option, value if equals else next(rest, "")

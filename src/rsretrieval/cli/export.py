@@ -1,0 +1,17 @@
+"""``rsretrieval export``: a checkpoint as a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentParser
+
+from rsretrieval.models.export import export
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run ``export``, the first of the arguments."""
+    parser = ArgumentParser(prog="rsretrieval export", description=export.__doc__)
+    parser.add_argument("checkpoint", type=str, help="of a training run")
+    parser.add_function_arguments(export, as_group=False, as_positional=False, skip={"checkpoint"})
+    export(**vars(parser.parse_args(arguments[1:])))

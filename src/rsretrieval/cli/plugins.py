@@ -1,0 +1,30 @@
+"""A user's own files, imported so that what they register is there."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def load_plugins(plugins: Sequence[str]) -> None:
+    """Import modules by name, or files by path (``./towers.py``), so that their registrations take effect.
+
+    A file is imported as the module of its name, from its folder, so that worker processes find it too.
+
+    Raises:
+        ImportError: naming the one that cannot be imported.
+    """
+    for plugin in plugins:
+        path = Path(plugin).expanduser().resolve()
+        is_file = plugin.endswith(".py")
+        if is_file and str(path.parent) not in sys.path:
+            sys.path.insert(0, str(path.parent))
+        name = path.stem if is_file else plugin
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            raise ImportError(f"the plugin '{plugin}' cannot be imported: {error}") from error
+        if is_file and Path(str(module.__file__)).resolve() != path:
+            raise ImportError(f"the plugin '{plugin}' has the name of another module, '{module.__file__}': rename it")

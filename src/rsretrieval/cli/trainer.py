@@ -1,0 +1,131 @@
+"""``rsretrieval fit | validate | test | predict``: LightningCLI over the module, the data module and the stages."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from rsretrieval.cli.configs import resolve
+from rsretrieval.cli.plugins import load_plugins
+from rsretrieval.cli.run_folder import RunConfig, find_checkpoint, lock_folder
+from rsretrieval.data.datamodule import RetrievalDataModule
+from rsretrieval.training.callbacks import EmbeddingWriter, RetrievalReport, ValueGuidedLearning
+from rsretrieval.training.module import RetrievalModule
+from rsretrieval.training.schedule import PAPER_STAGES
+
+DEFAULTS = {
+    "checkpoint.monitor": "val/mR",
+    "checkpoint.mode": "max",
+    "checkpoint.filename": "best",
+    "last.filename": "last",
+    "last.enable_version_counter": False,
+    "resume.filename": "last-step",
+    "resume.every_n_train_steps": 200,
+    "resume.enable_version_counter": False,
+    "resume.save_on_exception": True,
+    "trainer.max_epochs": 20,
+    "trainer.logger": {"class_path": "CSVLogger", "init_args": {"save_dir": ""}},
+    "trainer.default_root_dir": "runs/default",
+    "trainer.num_sanity_val_steps": 0,
+    "schedule.stages": [asdict(stage) for stage in PAPER_STAGES],
+}
+HARMLESS = (
+    "Found .* module\\(s\\) in eval mode",
+    ".*does not have many workers",
+    ".*has `__len__` defined",
+    ".*exists and is not empty",
+    "You're using the WeightAveraging callback, but loading",
+    "LightningCLI's args parameter is intended to run from within Python",
+)
+"""Warnings that are true of every run here, and of no use to who reads the log."""
+
+
+class RetrievalCLI(LightningCLI):
+    """One folder a run (``--trainer.default_root_dir``): configuration, checkpoints, logs, results.
+
+    Adds the stages (``--schedule.stages``); checkpoints of the best ``val/mR`` (``--checkpoint.…``), of the last epoch
+    (``--last.…``), and in mid-epoch and when a run ends by an error (``--resume.…``); ``--plugins`` with what is
+    registered elsewhere; and ``--ckpt_path best`` and ``last``, looked for in the run's folder.
+    """
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """See LightningCLI."""
+        parser.add_argument(
+            "--plugins",
+            type=list[str] | str,
+            default=[],
+            help="Python files or modules that register data sets, towers, losses",
+        )
+        parser.add_lightning_class_args(ValueGuidedLearning, "schedule")
+        for name in ("checkpoint", "last", "resume"):
+            parser.add_lightning_class_args(ModelCheckpoint, name)
+        parser.add_lightning_class_args(RetrievalReport, "report")
+        parser.add_lightning_class_args(EmbeddingWriter, "embeddings")
+        parser.set_defaults(DEFAULTS)
+        if not (self.subclass_mode_model or self.subclass_mode_data):
+            parser.link_arguments("data.image_size", "model.encoder.preprocessing.image_size")
+
+    def _parse_ckpt_path(self) -> None:
+        """The command line wins over the hyper-parameters in a checkpoint."""
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what depends on the run's folder."""
+        config: Any = self.config[self.subcommand] if self.subcommand else self.config
+        load_plugins([config.plugins] if isinstance(config.plugins, str) else config.plugins)
+        root = Path(config.trainer.default_root_dir)
+        if "verbose" in config:
+            config.verbose = False  # the report shows the figures; Lightning would show them again
+        for group in (config.checkpoint, config.last, config.resume):
+            group.dirpath = group.dirpath or str(root / "checkpoints")
+        loggers = config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            if hasattr(logger, "init_args") and logger.init_args.get("save_dir", "?") in (None, "", "."):
+                logger.init_args.save_dir = str(root)
+        if config.get("ckpt_path") in ("best", "last"):
+            config.ckpt_path = str(find_checkpoint(Path(config.checkpoint.dirpath), config.ckpt_path))
+
+    def before_fit(self) -> None:
+        """Keep other processes out of the run's folder."""
+        self._lock = lock_folder(Path(self.trainer.default_root_dir)) if self.trainer.is_global_zero else None
+
+    def after_fit(self) -> None:
+        """See :meth:`before_fit`."""
+        if self._lock is not None:
+            self._lock.release(force=True)
+
+
+def names_class(part: str, arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> bool:
+    """Whether the arguments or configurations give a class for ``model`` or ``data`` (LightningCLI's subclass mode)."""
+    options = {argument.partition("=")[0] for argument in arguments}
+    settings = [content.get(part) for content in contents]
+    return bool(options & {f"--{part}", f"--{part}.class_path"}) or any(
+        isinstance(value, str) or (isinstance(value, dict) and "class_path" in value) for value in settings
+    )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run ``fit``, ``validate``, ``test`` or ``predict``, the first of the arguments."""
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a user's own classes lie beside his configuration
+    resolved, contents = resolve(arguments)
+    own_model, own_data = (names_class(part, resolved, contents) for part in ("model", "data"))
+    RetrievalCLI(
+        LightningModule if own_model else RetrievalModule,
+        LightningDataModule if own_data else RetrievalDataModule,
+        subclass_mode_model=own_model,
+        subclass_mode_data=own_data,
+        args=resolved,
+        seed_everything_default=0,
+        save_config_callback=RunConfig,
+    )

@@ -1,0 +1,36 @@
+"""The synthetic scenes as a source of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rsretrieval.data.datasets.base import Columns, Record, Source
+from rsretrieval.data.datasets.synthetic.scenes import render, sample_scene
+
+
+class SyntheticSource(Source):
+    """The embedded procedural scenes: 2,400 / 300 / 300 images of 96 px; needs no file.
+
+    Args:
+        path: not used.
+        columns: not used.
+    """
+
+    sizes = {"train": 2400, "valid": 300, "test": 300}  # noqa: RUF012 - constant
+    image_size = 96
+
+    def __init__(self, path: str, columns: Columns) -> None:
+        self._seeds = {split: 1_000_000 * number for number, split in enumerate(self.sizes)}
+
+    def records(self, split: str) -> list[Record]:
+        """See :class:`Source`."""
+        scenes = (sample_scene(self._seeds[split] + row) for row in range(self.sizes[split]))
+        return [Record(f"{s.label}_{row}.png", s.captions, s.label) for row, s in enumerate(scenes)]
+
+    def blocks(self, split: str) -> list[int]:
+        """Each row alone: it is drawn where it is read."""
+        return [1] * self.sizes[split]
+
+    def read(self, split: str, block: int) -> Sequence[object]:
+        """See :class:`Source`."""
+        return [render(sample_scene(self._seeds[split] + block), self.image_size)]

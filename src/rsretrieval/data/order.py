@@ -1,0 +1,86 @@
+"""Which samples an epoch has, and in which order: a pure function of seed and epoch.
+
+Every training caption is used exactly once an epoch, up to the dropped last batch; every rank gets the same number of
+batches. Rows of one block stay near each other, so that a stream reads a block about once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsretrieval.data.table import Table
+
+Ints = NDArray[np.int64]
+
+
+def _caption_counts(table: Table) -> Ints:
+    return np.array([len(captions) for captions in table.captions], np.int64)
+
+
+def training_pairs(
+    table: Table, epoch: int, seed: int, per_image: int | None, window: int, *, shuffle: bool = True
+) -> Ints:
+    """``(P, 2)`` row and caption number of every sample of an epoch, in its order.
+
+    Args:
+        table: the split.
+        epoch: counted from 0.
+        seed: of the order.
+        per_image: captions of each image this epoch, taking turns over the epochs; None for all.
+        window: rows that are shuffled together where blocks hold several rows.
+        shuffle: False keeps the source's order.
+    """
+    counts = _caption_counts(table)
+    rng = np.random.default_rng([seed, epoch])
+    if per_image is None:
+        rows = np.repeat(np.arange(len(counts)), counts)
+        caption_numbers = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    else:
+        start = np.random.default_rng(seed).integers(0, np.maximum(counts, 1))
+        rows = np.repeat(np.arange(len(counts)), np.minimum(per_image, counts))
+        turn = np.concatenate([np.arange(min(per_image, count)) for count in counts])
+        caption_numbers = (start[rows] + epoch * per_image + turn) % counts[rows]
+    blocks = np.array(table.blocks)
+    if not shuffle:
+        order = np.arange(len(rows))
+    elif (blocks == 1).all():
+        order = rng.permutation(len(rows))
+    else:
+        shuffled = rng.permutation(len(blocks))
+        group = np.empty(len(blocks), np.int64)
+        group[shuffled] = (np.cumsum(blocks[shuffled]) - blocks[shuffled]) // window
+        order = np.lexsort((rng.random(len(rows)), np.repeat(group, blocks)[rows]))
+    return np.stack([rows, caption_numbers], axis=1)[order]
+
+
+def training_batches(pairs: Ints, batch_size: int, shard: tuple[int, int]) -> list[Ints]:
+    """Row and caption number ``(batch_size, 2)`` of each batch of a rank; equally many full batches on every rank.
+
+    Args:
+        pairs: ``(P, 2)``, see :func:`training_pairs`.
+        batch_size: of each rank.
+        shard: the rank and the number of ranks.
+    """
+    rank, world = shard
+    count = len(pairs) // (batch_size * world)
+    return list(pairs[: count * batch_size * world].reshape(world, count, batch_size, 2)[rank])
+
+
+def training_length(table: Table, per_image: int | None, batch_size: int, world: int) -> int:
+    """How many batches :func:`training_batches` gives."""
+    counts = _caption_counts(table)
+    return int((counts if per_image is None else np.minimum(per_image, counts)).sum()) // (batch_size * world)
+
+
+def evaluation_batches(table: Table, batch_size: int, shard: tuple[int, int]) -> list[Ints]:
+    """Rows of each batch of a rank: every described row once over all ranks, in the source's order.
+
+    Args:
+        table: the split.
+        batch_size: of each rank.
+        shard: the rank and the number of ranks.
+    """
+    rank, world = shard
+    rows = np.array_split(np.flatnonzero(_caption_counts(table)), world)[rank]
+    return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]

@@ -1,0 +1,35 @@
+"""Files: the cache folder, checksums, and writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """``$RSRETRIEVAL_CACHE``, or ``~/.cache/rsretrieval``."""
+    return Path(os.environ.get("RSRETRIEVAL_CACHE", "~/.cache/rsretrieval")).expanduser()
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def write_whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all, whenever the process is killed.
+
+    Args:
+        file: to write or replace; its folder is made.
+        write: writes to the path that it is given, beside ``file`` and of this process alone.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)

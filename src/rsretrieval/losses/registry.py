@@ -1,0 +1,77 @@
+"""The losses that a training stage may name, and what a new one must fulfil."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from rsretrieval.losses.config import ObjectiveConfig
+from rsretrieval.registry import Registry
+from rsretrieval.types import PairedEmbeddings
+
+
+@dataclass(frozen=True, eq=False)
+class LossContext:
+    """What a loss may need beside the embeddings.
+
+    Attributes:
+        config: settings of all losses.
+        temperature: ``()``, the learnable divisor of cosines.
+        affiliation_temperature: ``()``, the learnable divisor of the affiliation loss's products.
+        epoch: counted from 0.
+        local: rows of the global batch that this process encoded.
+        options: ``config.options`` of this loss; empty where the configuration has none.
+    """
+
+    config: ObjectiveConfig
+    temperature: Tensor
+    affiliation_temperature: Tensor
+    epoch: int
+    local: slice
+    options: Mapping[str, Any]
+
+
+class LossTerm(Protocol):
+    """A loss that a training stage may name: ``term(pairs, context) -> Tensor``.
+
+    Arguments:
+        pairs: the pairs of the global batch, the same rows in the same order on every process. Gradients reach
+            ``pairs.image`` and ``pairs.text`` of all processes. They are in float32 or float64, and autocast is off.
+        context: settings, temperatures, epoch, and which rows are this process's own.
+
+    Returns:
+        A scalar, differentiable in ``pairs.image`` or ``pairs.text``: the loss of the whole global batch, computed
+        alike on every process. (DDP averages the gradients of the processes: a term that is computed from the
+        ``local`` rows alone is therefore averaged over the processes.)
+
+    The embeddings must not be written to. A setting of a loss's own comes from the configuration,
+    ``objective.options: {NAME: {...}}``, and arrives as ``context.options``.
+
+    Example:
+        The alignment loss (Wang & Isola, ICML 2020), in a file of one's own:
+
+        >>> from rsretrieval.losses import Objective, ObjectiveConfig, register_loss
+        >>> @register_loss("alignment")
+        ... def alignment(pairs, context):
+        ...     distance = (pairs.image - pairs.text).norm(dim=1)
+        ...     return distance.pow(context.options.get("power", 2.0)).mean()
+
+        >>> import torch
+        >>> eye, ids = torch.eye(2), torch.arange(2)
+        >>> pairs = PairedEmbeddings(eye, eye.flip(0), ids, ids, scenes=ids, caption_values=torch.ones(2))
+        >>> objective = Objective(ObjectiveConfig(options={"alignment": {"power": 4.0}}))
+        >>> round(objective(pairs, slice(0, 2), {"alignment": 1.0}, epoch=0)["alignment"].item(), 3)
+        4.0
+    """
+
+    def __call__(self, pairs: PairedEmbeddings, context: LossContext, /) -> Tensor:
+        """The loss of the global batch."""
+
+
+LOSSES: Registry[LossTerm] = Registry("loss")
+"""Every loss that a training stage may name."""
+register_loss = LOSSES.register
+"""Decorator that adds a :class:`LossTerm` to :data:`LOSSES` under a name."""

@@ -1,0 +1,151 @@
+"""How an encoder is built: every setting once, with its meaning; wrong ones are refused before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rsretrieval.types import Preprocessing
+
+PRETRAINED = "pretrained"
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """One image or text tower by name.
+
+    Attributes:
+        library: a registered library of towers: ``timm`` (images), ``open_clip``, ``transformers``, ``concat`` (several
+            towers side by side, listed in ``options.towers``), or one of your own (``register_image_tower``).
+        name: the library's name of the model; for transformers a hub id or a folder with its configuration.
+        weights: null (random), ``pretrained``, ``pretrained:TAG``, ``hub:OWNER/NAME[/FILE]``, ``package:NAME`` or a
+            path.
+        frozen: never train it; it stays in evaluation mode.
+        frozen_layers: never train its first so many layers (the stem or the embeddings are the first).
+        pooling: how tokens become the global vector; null for the library's own way (timm: the network's pooling;
+            open_clip: its projection; transformers: the first token of a text, the mean over an image). transformers
+            also takes ``cls``, ``mean`` and, for texts, ``all_layers``: the means of the word embeddings and of every
+            layer, end to end, since the words themselves live in the lower ones. timm also takes ``all_stages``:
+            beside the network's own vector, mean and standard deviation over all positions of every stage, where
+            texture lives.
+        max_tokens: longest text, in tokens (transformers).
+        attention_mask: False lets a text attend to its padding, as the authors' release does (transformers).
+        options: further arguments of the library's constructor.
+    """
+
+    library: str
+    name: str
+    weights: str | None = None
+    frozen: bool = False
+    frozen_layers: int = 0
+    pooling: Literal["cls", "mean", "all_layers", "all_stages"] | None = None
+    max_tokens: int = 47
+    attention_mask: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        allowed = {"timm": {"all_stages"}, "transformers": {"cls", "mean", "all_layers"}, "open_clip": set()}
+        if self.pooling is not None and self.pooling not in allowed.get(self.library, {self.pooling}):
+            raise ValueError(
+                f"pooling='{self.pooling}' is unknown to towers of {self.library}; possible are null and "
+                f"{sorted(allowed[self.library])}"
+            )
+        if self.frozen_layers < 0 or self.max_tokens < 1:
+            raise ValueError(
+                f"frozen_layers={self.frozen_layers}, max_tokens={self.max_tokens} of '{self.name}': give 0 or more "
+                "layers, and 1 or more tokens"
+            )
+
+    def parts(self) -> list[TowerConfig]:
+        """The towers side by side in one of the library ``concat``; of any other the tower itself.
+
+        Raises:
+            ValueError: if ``options.towers`` lists none.
+        """
+        if self.library != "concat":
+            return [self]
+        towers = [
+            part if isinstance(part, TowerConfig) else TowerConfig(**part) for part in self.options.get("towers", ())
+        ]
+        if not towers:
+            raise ValueError("a tower of the library 'concat' needs options.towers: a list of towers")
+        return towers
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """A dual encoder: two towers into one space, the image's optionally supplemented by FGIS. Defaults are the paper's.
+
+    Attributes:
+        image: the image tower.
+        text: the text tower.
+        convolutional_branch: the convolutional network whose early map and global vector FGIS takes (a timm model);
+            null for a dual encoder without FGIS.
+        preprocessing: size and normalisation of the images; the command line takes the size from the data.
+        embed_dim: width of the common space (of each head, where they are split).
+        dropout: probability, on the projections of the convolutional and of the fused features, and inside SFGS.
+        graph_steps: steps of FGIS's graph reasoning.
+        freeze_sfgs: never train FGIS's scene fine-grained sensing, as happens in the authors' release.
+        stabilised_fgis: layer-normalise FGIS's nodes, scale their products, and start from a head of zeros
+            (:class:`rsretrieval.models.FGIS`).
+        eval_views: images of which an embedding in evaluation is the mean: 1, 2 (and mirrored), 4 (both ways) or 8 (and
+            turned by 90 degrees): seen from above there is no up.
+        cache_features: keep what each wholly frozen side (image tower and branch; text tower) gives on disk, so that
+            what is above it trains in seconds. Needs one such side, and few variants of its inputs: of images an
+            augmentation like ``flips`` or ``none``, of texts ``data.word_deletion: 0``.
+        split_heads: each text tower of the library ``concat`` gets a projection of its own, and the image one for
+            each. An embedding is these heads end to end, each normalised, so that a cosine is the mean of theirs;
+            losses are taken of each head by itself. Trained apart, heads err apart, as members of an ensemble do.
+        chunk_size: encode a training batch in chunks of so many images or texts, and each again in the backward pass:
+            activations take the memory of one chunk, while losses and gradients are those of the whole batch (the
+            gradient cache of Gao et al., 2021). Costs a second forward pass. Batch norms that train see chunks, twice.
+            Null for the whole batch at once.
+        query_bank: keep so many embeddings of training images and of captions with the model, for hubness correction
+            (:class:`rsretrieval.models.query_bank.QueryBank`); 0 for none.
+    """
+
+    image: TowerConfig = TowerConfig("timm", "swin_tiny_patch4_window7_224.ms_in22k", PRETRAINED)
+    text: TowerConfig = TowerConfig("transformers", "bert-base-uncased", PRETRAINED)
+    convolutional_branch: TowerConfig | None = TowerConfig("timm", "resnet50.a1_in1k", PRETRAINED, frozen=True)
+    preprocessing: Preprocessing = Preprocessing()  # noqa: RUF009 - frozen
+    embed_dim: int = 512
+    dropout: float = 0.2
+    graph_steps: int = 2
+    freeze_sfgs: bool = False
+    stabilised_fgis: bool = False
+    eval_views: int = 1
+    cache_features: bool = False
+    split_heads: bool = False
+    chunk_size: int | None = None
+    query_bank: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("embed_dim", 1), ("graph_steps", 0), ("query_bank", 0), ("chunk_size", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value}: give {least} or more")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout}: give a probability from 0 to below 1")
+        if self.eval_views not in (1, 2, 4, 8):
+            raise ValueError(f"eval_views={self.eval_views} is unknown; possible are 1, 2, 4 and 8")
+        self._check_towers()
+
+    def _check_towers(self) -> None:
+        from rsretrieval.models.towers.registry import IMAGE_TOWERS, TEXT_TOWERS
+
+        for registry, tower in ((IMAGE_TOWERS, self.image), (TEXT_TOWERS, self.text)):
+            for part in {tower.library, *(part.library for part in tower.parts())}:
+                registry[part]  # refuses an unknown library
+        branch = self.convolutional_branch
+        if branch is not None and branch.library != "timm":
+            raise ValueError(f"convolutional_branch.library='{branch.library}' is unknown; possible is 'timm'")
+        if self.split_heads and (branch is not None or self.text.library != "concat"):
+            raise ValueError(
+                "split_heads needs a text tower of the library 'concat', and `convolutional_branch: null`: set these, "
+                "or do without"
+            )
+
+
+def is_pretrained(weights: str | None) -> bool:
+    """Whether the library is to fetch its own weights."""
+    return weights is not None and weights.partition(":")[0] == PRETRAINED

@@ -1,0 +1,64 @@
+"""A checkpoint as a folder to give away. What is heavy is imported where it is used: ``export --help`` is quick."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def export(
+    checkpoint: str,
+    to: str,
+    image_size: int | None = None,
+    max_words: int = 30,
+    *,
+    int8: bool = False,
+    standalone: bool = False,
+) -> None:
+    """Write a checkpoint as a folder for ``Retriever.from_pretrained``, in half precision.
+
+    Args:
+        checkpoint: of a training run.
+        to: the folder to write to.
+        image_size: side of the images in evaluation, in pixels; null for the model's.
+        max_words: longest sentence, in words.
+        int8: keep matrices in eight bits and a scale for each row, in half the space.
+        standalone: write every tensor, and the tokenisers, so that the folder needs no other package or file.
+
+    Raises:
+        CheckpointError: if the file is no checkpoint of a training run.
+    """
+    from safetensors.torch import save_file
+
+    from rsretrieval.models.checkpoint import read_checkpoint
+    from rsretrieval.models.dual_encoder import DualEncoder
+    from rsretrieval.models.feature_cache import fingerprint
+    from rsretrieval.models.packing import pack
+    from rsretrieval.models.pretrained import CONFIG, WEIGHTS
+    from rsretrieval.models.standalone import standalone as without_sources
+    from rsretrieval.settings import plain
+
+    config, state, hubness = read_checkpoint(checkpoint)
+    built = DualEncoder(config)
+    built.load_state_dict(state)
+    folder = Path(to).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    if standalone:
+        changed, rest = built.state_dict(), {}
+        config = without_sources(config, built, folder)
+    else:
+        given = DualEncoder(config).state_dict()
+        changed = {
+            key: value
+            for key, value in built.state_dict().items()
+            if not value.allclose(given[key], rtol=2**-11, atol=0.0)  # what half precision can tell apart
+        }
+        rest = {key: value for key, value in given.items() if key not in changed}
+    save_file(pack(changed, int8=int8), folder / WEIGHTS, metadata={"rest": fingerprint(rest)})
+    settings = {
+        "encoder": plain(config),
+        "hubness": hubness,
+        "image_size": image_size or config.preprocessing.image_size,
+        "max_words": max_words,
+    }
+    (folder / CONFIG).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

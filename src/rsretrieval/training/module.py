@@ -1,0 +1,203 @@
+"""The LightningModule: wires model, losses and metric, and computes nothing itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from rsretrieval.compatibility import current_model_settings
+from rsretrieval.data.datamodule import RetrievalDataModule
+from rsretrieval.distributed import gather, rank, rows_of_ranks, run_seed
+from rsretrieval.losses import Objective, ObjectiveConfig
+from rsretrieval.metrics import CrossModalRecall, HubnessConfig
+from rsretrieval.models.config import EncoderConfig
+from rsretrieval.models.dual_encoder import DualEncoder
+from rsretrieval.settings import build, plain
+from rsretrieval.training.optimizer import OptimizerConfig, adamw, parameter_groups
+from rsretrieval.training.resume import restart_epoch
+from rsretrieval.training.schedule import PAPER_STAGES, Stage
+from rsretrieval.types import Batch, PairedEmbeddings, Tokens
+
+log = logging.getLogger(__name__)
+
+
+class RetrievalModule(LightningModule):
+    """FISVL, or any dual encoder, under a schedule of losses.
+
+    The stage in force and the figures' logging are the callback's
+    (:class:`rsretrieval.training.callbacks.ValueGuidedLearning`), which the command line always adds.
+
+    Args:
+        encoder: the model.
+        objective: settings of the losses.
+        optimizer: settings of the optimiser.
+        hubness: correct scores for hubs in ``test`` and ``validate``, and report that apart; null for not.
+
+    Example:
+        >>> from rsretrieval import EncoderConfig, TowerConfig
+        >>> module = RetrievalModule(EncoderConfig(
+        ...     TowerConfig("timm", "test_resnet"), TowerConfig("open_clip", "text-small"), None, embed_dim=8
+        ... ))
+        >>> module.model.eval().encode_text(["two ships"]).shape
+        torch.Size([1, 8])
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderConfig = EncoderConfig(),  # noqa: B008 - frozen
+        *,
+        objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
+        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
+        hubness: HubnessConfig | None = None,
+    ) -> None:
+        super().__init__()
+        # From a checkpoint they are plain values, so that it loads with weights_only=True.
+        encoder = build(EncoderConfig, encoder, "model.encoder")
+        objective = build(ObjectiveConfig, objective, "model.objective")
+        self.optimizer = build(OptimizerConfig, optimizer, "model.optimizer")
+        self.hubness = None if hubness is None else build(HubnessConfig, hubness, "model.hubness")
+        if self.hubness is not None and self.hubness.queries == "bank" and not encoder.query_bank:
+            raise ValueError(
+                "model.hubness.queries: bank needs a model with a bank: set model.encoder.query_bank, or use `all`"
+            )
+        settings = {"encoder": encoder, "objective": objective, "optimizer": self.optimizer, "hubness": self.hubness}
+        self.save_hyperparameters({name: plain(value) for name, value in settings.items()})
+        self.model = DualEncoder(encoder)
+        self.objective = Objective(objective)
+        self.recall = CrossModalRecall()
+        self.stage: Stage = PAPER_STAGES[0]
+        self._encoded: set[int] = set()
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> RetrievalModule:  # type: ignore[override]  # noqa: ANN401
+        """See Lightning; checkpoints of older versions load too."""
+        content = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+        settings = current_model_settings(content["hyper_parameters"])
+        module: RetrievalModule = super().load_from_checkpoint(checkpoint_path, *args, **{**settings, **kwargs})
+        return module
+
+    def setup(self, stage: str) -> None:
+        """Hand the tokeniser to the data, so that the loader's workers use it."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, RetrievalDataModule):
+            data.tokenizer = self.model.text_tower.tokenizer
+        if not any(getattr(callback, "advances_stages", False) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            log.warning(
+                "no callback advances the stages and logs recall: losses stay those of stage 1 (%s); give the trainer "
+                "rsretrieval.training.callbacks.ValueGuidedLearning",
+                ", ".join(self.stage.losses),
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Begin the epoch anew where the data cannot go on in its middle."""
+        data = getattr(self._trainer, "datamodule", None)
+        if isinstance(data, RetrievalDataModule):
+            position = checkpoint.get(type(data).__qualname__)
+            if position is not None and data.restart_reason(position) is not None:
+                restart_epoch(checkpoint)
+
+    def losses(self, batch: Batch, weights: Mapping[str, float], epoch: int) -> dict[str, Tensor]:
+        """Losses of the global batch, gathered with gradients, and under ``loss`` their weighted sum.
+
+        Each is the mean over the heads of the model.
+        """
+        image, text = self.model(batch.images, self._tokens(batch))
+        local_pairs = PairedEmbeddings(image, text, batch.image_ids, batch.text_ids, batch.scenes, batch.caption_values)
+        sizes = rows_of_ranks(image)
+        first = sum(sizes[: rank()])
+        pairs = local_pairs.map(lambda field: gather(field, sizes))
+        if self.training and self.model.bank is not None:
+            self.model.bank.remember(pairs.image, pairs.text)
+        local = slice(first, first + len(image))
+        heads = zip(self.model.split_heads(pairs.image), self.model.split_heads(pairs.text), strict=True)
+        each = [self.objective(pairs._replace(image=i, text=t), local, weights, epoch) for i, t in heads]
+        return {name: torch.stack([values[name] for values in each]).mean(0) for name in each[0]}
+
+    def _tokens(self, batch: Batch) -> Tokens:
+        return batch.tokens or self.model.text_tower.tokenizer(batch.texts)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make dropout a function of seed, batch and process, so that a resumed run draws what it would have drawn."""
+        accumulated = batch_idx % self.trainer.accumulate_grad_batches  # batches since the last step
+        draw = (run_seed(), self.global_step, rank(), *([accumulated] if accumulated else []))
+        torch.manual_seed(hash(draw) % 2**63)
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """One step on the losses of the stage in force."""
+        values = self.losses(batch, self.stage.losses, self.current_epoch)
+        self.log("data/skipped", float(len(batch.skipped)), on_step=False, on_epoch=True, reduce_fx="sum")
+        self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=True)
+        loss: Tensor = values["loss"]
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew; the embeddings stay afterwards, for who wants to look at them."""
+        self.recall.reset()
+        self._encoded.clear()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: Batch) -> None:
+        """Embed a batch, each distinct text once."""
+        ids, tokens = batch.text_ids, self._tokens(batch)
+        new: list[int] = []
+        for row, key in enumerate(ids.tolist()):
+            if key not in self._encoded:
+                self._encoded.add(key)
+                new.append(row)
+        text = (
+            self.model.encode_tokens({name: values[new] for name, values in tokens.items()})
+            if new
+            else torch.zeros(0, self.model.embed_dim, device=self.device)
+        )
+        self.recall.update(
+            image=self.model.encode_image(batch.images),
+            image_ids=batch.image_ids,
+            text=text,
+            text_ids=ids[new],
+            caption_text_ids=ids,
+            caption_image_ids=batch.owners,
+        )
+
+    def test_step(self, batch: Batch) -> None:
+        """See :meth:`validation_step`."""
+        self.validation_step(batch)
+
+    def figures(self) -> dict[str, float]:
+        """Recall of the split that was just embedded, in percent."""
+        return self.recall.compute()
+
+    def hubness_corrected_figures(self) -> dict[str, float] | None:
+        """The same of scores corrected for hubs; None where that is not asked for, or has no queries yet."""
+        if self.hubness is None:
+            return None
+        if self.hubness.queries == "all":
+            return self.recall.hubness_corrected(self.hubness)
+        bank = self.model.bank
+        if bank is None or not bank.total:
+            log.warning(
+                "the query bank is empty, so no score is corrected: train the model, or use hubness.queries=all"
+            )
+            return None
+        return self.recall.hubness_corrected(self.hubness, bank.queries())
+
+    def predict_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Embeddings of a batch: ``image_ids``, ``image``, ``owners`` and ``text``, one row a caption."""
+        image, text = self.model(batch.images, self._tokens(batch))
+        return {"image_ids": batch.image_ids, "image": image, "owners": batch.owners, "text": text}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """See :func:`rsretrieval.training.optimizer.parameter_groups`."""
+        return parameter_groups(self, self.model.towers(), self.optimizer)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union
+        """See :func:`rsretrieval.training.optimizer.adamw`."""
+        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        optimizer, schedule = adamw(self.parameter_groups(), self.optimizer, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
