@@ -38,19 +38,21 @@ class Retriever:
         self.hubness = hubness or HubnessConfig("dual_softmax")
 
     @classmethod
-    def from_pretrained(cls, name: str, device: str = "cpu") -> Retriever:
+    def from_pretrained(cls, name: str, device: str = "cpu", *, trust_remote_code: bool = False) -> Retriever:
         """Load a model that was exported.
 
         Args:
             name: a folder; the name of a model that comes with the package (``rsicd-lite``); or ``OWNER/NAME`` on the
                 Hugging Face hub.
             device: where to compute.
+            trust_remote_code: let the model's settings run Python code that comes with a model.
 
         Raises:
             PretrainedError: if there is no such model, or its files do not go together.
+            RemoteCodeError: if its settings would run such code, and that is not allowed.
             WeightsError: if a package that the model is built on is not installed; the message names it.
         """
-        pretrained = load_pretrained(name)
+        pretrained = load_pretrained(name, trust_remote_code=trust_remote_code)
         return cls(pretrained.model.to(device), pretrained.image_size, pretrained.max_words, pretrained.hubness)
 
     @torch.inference_mode()

@@ -75,12 +75,12 @@ def slow_scene(
     return (side(image, text) + side(text, image)) / 2
 
 
-def slow_triplet(image: Tensor, text: Tensor, margin: float, hardest: bool) -> Tensor:
+def slow_triplet(image: Tensor, text: Tensor, ids: list[int], margin: float, hardest: bool) -> Tensor:
     rows = range(len(image))
     total = torch.zeros((), dtype=image.dtype)
     for i in rows:
         for query, other in ((image, text), (text, image)):
-            costs = [(margin + query[i] @ other[j] - image[i] @ text[i]).clamp(min=0) for j in rows if j != i]
+            costs = [(margin + query[i] @ other[j] - image[i] @ text[i]).clamp(min=0) for j in rows if ids[j] != ids[i]]
             total = total + (max(costs, key=float) if hardest else sum(costs))
     return total
 
@@ -137,8 +137,23 @@ def test_scene_adaptive(epoch: int, margin: float, beta_inter: float) -> None:
     agree(got, wanted, image, text)
 
 
+@pytest.mark.parametrize("own_images", [False, True])
 @pytest.mark.parametrize("hardest", [False, True])
-def test_triplet(hardest: bool) -> None:
-    image, text, *_ = pairs(7)
-    got = triplet_loss(image=image, text=text, margin=0.2, hardest=hardest)
-    agree(got, slow_triplet(image, text, 0.2, hardest), image, text)
+def test_triplet(hardest: bool, own_images: bool) -> None:
+    """Another caption of the same image is no negative; without ids every pair has an image of its own."""
+    image, text, ids, *_ = pairs(7)
+    assert len(set(ids)) < len(ids)
+    ids = list(range(len(ids))) if own_images else ids
+    known = None if own_images else torch.tensor(ids)
+    got = triplet_loss(image=image, text=text, margin=0.2, hardest=hardest, image_ids=known)
+    agree(got, slow_triplet(image, text, ids, 0.2, hardest), image, text)
+
+
+def test_captions_of_one_image_cost_nothing() -> None:
+    """Two captions of the first image and one of the second, worked by hand: only the margin to the other image."""
+    image = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    values = [triplet_loss(image=image, text=image, margin=0.2, hardest=hardest, image_ids=torch.tensor([4, 4, 9]))
+              for hardest in (False, True)]  # fmt: skip
+    assert [float(value) for value in values] == [0.0, 0.0]
+    # As three images the first two violate the margin by 0.2 each, in both directions.
+    assert float(triplet_loss(image=image, text=image, margin=0.2, hardest=True)) == pytest.approx(0.8)

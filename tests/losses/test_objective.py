@@ -99,7 +99,9 @@ def test_scene_settings_and_epoch_reach_the_loss(release: bool) -> None:
 def test_triplet_margin_reaches_the_loss(name: str, hardest: bool) -> None:
     pairs = paired()
     got = Objective(ObjectiveConfig(triplet_margin=0.4))(pairs, slice(0, COUNT), {name: 1.0}, 0)[name]
-    torch.testing.assert_close(got, triplet_loss(image=pairs.image, text=pairs.text, margin=0.4, hardest=hardest))
+    ids = pairs.image_ids
+    wanted = triplet_loss(image=pairs.image, text=pairs.text, margin=0.4, hardest=hardest, image_ids=ids)
+    torch.testing.assert_close(got, wanted)
 
 
 def test_the_weighted_sum_and_temperatures_that_no_loss_uses() -> None:
@@ -178,6 +180,7 @@ def test_every_built_in_loss_has_its_settings_listed() -> None:
     fields = set(ObjectiveConfig.__dataclass_fields__)
     assert {field for names in FIELDS_OF_LOSSES.values() for field in names} | {
         "learn_temperature",
+        "least_temperature",
         "options",
     } == fields
 
@@ -211,3 +214,25 @@ def test_settings_at_the_edge_of_what_is_allowed() -> None:
 def test_scene_weight() -> None:
     assert scene_weight(0.02, 9) == pytest.approx(math.e**0.18)
     assert [scene_weight(-0.002, e, truncate=True) for e in (0, 1, 5, 9)] == [1, 0, 0, 0]
+
+
+def test_a_learned_temperature_stays_above_its_bound() -> None:
+    """A step that brings it to 0 or below would turn the loss around."""
+    pairs = paired()
+    objective = Objective(ObjectiveConfig(temperature=TAU, least_temperature=0.05))
+    with torch.no_grad():
+        objective.temperature.fill_(-0.3)
+        objective.affiliation_temperature.fill_(0.06)
+    values = objective(pairs, slice(0, COUNT), {"contrastive": 1.0, "affiliation": 1.0}, 0)
+    wanted = contrastive_loss(image=pairs.image, text=pairs.text, image_ids=pairs.image_ids, temperature=0.05)
+    torch.testing.assert_close(values["contrastive"], wanted)
+    assert objective.temperature.item() == pytest.approx(0.05)
+    assert objective.affiliation_temperature.item() == pytest.approx(0.06)
+    values["loss"].backward()
+    assert objective.temperature.grad is not None
+    assert objective.temperature.grad.abs() > 0
+    for bound in (0.0, 0.08):
+        with pytest.raises(
+            ValueError, match=f"least_temperature={bound}: give a number above 0, and not above temperature"
+        ):
+            ObjectiveConfig(temperature=TAU, least_temperature=bound)

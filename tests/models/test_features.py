@@ -1,5 +1,6 @@
 """The towers' options: towers side by side, pooling of every stage, views, frozen layers, chunks."""
 
+import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from rsretrieval.models import TowerConfig
 from rsretrieval.models.dual_encoder import CPU_BATCH
 from rsretrieval.models.layers import freeze, layer_numbers
 from rsretrieval.models.query_bank import QueryBank
+from rsretrieval.models.towers.open_clip import OpenClipImageTower, OpenClipTextTower
 from rsretrieval.models.towers.timm import TimmImageTower
 from rsretrieval.models.towers.transformers import TransformersTextTower
 from rsretrieval.training import OptimizerConfig
@@ -155,6 +157,32 @@ def test_layers_from_the_stem_to_the_top(name: str) -> None:
             assert module.training == (max(own) >= 2)
     with pytest.raises(ValueError, match="99 layers cannot be frozen of"):
         freeze(tower, layers=99)
+
+
+def test_layers_of_open_clip_follow_the_way_of_the_data(tmp_path: Path) -> None:
+    """Registered first are a tower's output projection and its positions, last a text's token embedding."""
+    (tmp_path / "vit.json").write_text(json.dumps({**tiny.CLIP, "text_cfg": {**tiny.CLIP["text_cfg"], "layers": 2}}))
+    config = TowerConfig("open_clip", str(tmp_path / "vit.json"))
+    text = layer_numbers(OpenClipTextTower(config))
+    expected = {
+        "positional_embedding": 0, "token_embedding.weight": 0, "transformer.resblocks.0.ln_1.weight": 1,
+        "transformer.resblocks.1.mlp.c_proj.weight": 2, "ln_final.weight": 3, "text_projection": 3,
+    }  # fmt: skip
+    assert {name: text[f"model.{name}"] for name in expected} == expected
+    image = layer_numbers(OpenClipImageTower(config, 64))
+    expected = {
+        "class_embedding": 0, "positional_embedding": 0, "conv1.weight": 0, "ln_pre.bias": 0,
+        "transformer.resblocks.0.attn.in_proj_weight": 1, "ln_post.weight": 2, "proj": 2,
+    }  # fmt: skip
+    assert {name: image[f"model.visual.{name}"] for name in expected} == expected
+    resnet = {**tiny.CLIP["vision_cfg"], "layers": [1, 1, 1, 1], "width": 16, "head_width": 8, "patch_size": None}
+    (tmp_path / "resnet.json").write_text(json.dumps({**tiny.CLIP, "vision_cfg": resnet}))
+    image = layer_numbers(OpenClipImageTower(TowerConfig("open_clip", str(tmp_path / "resnet.json")), 64))
+    expected = {
+        "conv1.weight": 0, "bn3.bias": 0, "layer1.0.conv1.weight": 1, "layer4.0.bn3.weight": 4,
+        "attnpool.positional_embedding": 5, "attnpool.c_proj.weight": 5,
+    }  # fmt: skip
+    assert {name: image[f"model.visual.{name}"] for name in expected} == expected
 
 
 def test_each_layer_learns_slower_than_the_one_above(text: TowerConfig) -> None:

@@ -26,6 +26,7 @@ class ObjectiveConfig:
         temperature: start of the two temperatures, divisors of cosines.
         learn_temperature: False fixes them at their start. On a small data set a learned temperature falls until the
             model memorises its training pairs; a fixed one prevents that.
+        least_temperature: bound that a learned temperature does not fall below (CLIP's: its scale is at most 100).
         margin: similarities below it count as 0 in the scene-adaptive loss (0.95 on RSICD, 1.15 on RSITMD).
         beta_inter: growth rate per epoch of the weight of negatives of other scenes.
         beta_intra: growth rate per epoch of the weight of negatives of the same scene.
@@ -48,6 +49,7 @@ class ObjectiveConfig:
 
     temperature: float = 0.07
     learn_temperature: bool = True
+    least_temperature: float = 0.01
     margin: float = 0.95
     beta_inter: float = -0.002
     beta_intra: float = 0.02
@@ -61,6 +63,11 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature={self.temperature}: give a finite number above 0")
+        if not 0 < self.least_temperature <= self.temperature:
+            raise ValueError(
+                f"least_temperature={self.least_temperature}: give a number above 0, and not above temperature="
+                f"{self.temperature}"
+            )
         for name in ("margin", "triplet_margin"):
             margin = getattr(self, name)
             if not (math.isfinite(margin) and margin >= 0):

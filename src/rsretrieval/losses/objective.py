@@ -62,6 +62,10 @@ class Objective(nn.Module):
         Raises:
             ValueError: for a loss that nobody registered, or one whose value is no scalar.
         """
+        for temperature in (self.temperature, self.affiliation_temperature):
+            # What a step brought below the bound comes back to it, as in CLIP; by `data`, since every head comes here
+            # before the backward pass.
+            temperature.data.clamp_(min=self.config.least_temperature)
         with torch.autocast(pairs.image.device.type, enabled=False):  # cosines over 0.07 need more digits than bf16 has
             values = {name: self._value(name, pairs, local, epoch) for name in losses}
         # A loss that the stage leaves out leaves its temperature without a gradient, which DDP reports as an error.

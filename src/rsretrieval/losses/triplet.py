@@ -5,20 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rsretrieval.losses.membership import same_id
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.types import PairedEmbeddings
 
 
-def triplet_loss(*, image: Tensor, text: Tensor, margin: float, hardest: bool) -> Tensor:
+def triplet_loss(
+    *, image: Tensor, text: Tensor, margin: float, hardest: bool, image_ids: Tensor | None = None
+) -> Tensor:
     """VSE++'s sum of hinges (SH) or max of hinges (MH) on the cosines of both directions, summed over the batch.
 
-    Every pair but a query's own is a negative of it, whatever image it belongs to.
+    Pairs of other images are a query's negatives; another caption of its own image is none.
 
     Args:
         image: ``(B, d)`` L2-normalised; row ``i`` belongs to text ``i``.
         text: ``(B, d)`` L2-normalised.
         margin: by how much, in cosine, a pair must exceed a negative.
         hardest: True counts only the hardest negative of each query (MH), False all of them (SH).
+        image_ids: ``(B,)`` which image each pair belongs to; None where every pair has an image of its own.
 
     Returns:
         Scalar: the sum over queries of both directions.
@@ -32,10 +36,10 @@ def triplet_loss(*, image: Tensor, text: Tensor, margin: float, hardest: bool) -
     """
     similarity = image @ text.T  # (B, B)
     positive = similarity.diagonal()
-    diagonal = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    own = same_id(torch.arange(len(similarity), device=similarity.device) if image_ids is None else image_ids)
 
     def side(scores: Tensor) -> Tensor:
-        cost = (margin + scores - positive[:, None]).clamp(min=0).masked_fill(diagonal, 0)
+        cost = (margin + scores - positive[:, None]).clamp(min=0).masked_fill(own, 0)
         return (cost.amax(1) if hardest else cost).sum()
 
     return side(similarity) + side(similarity.T)
@@ -43,9 +47,19 @@ def triplet_loss(*, image: Tensor, text: Tensor, margin: float, hardest: bool) -
 
 @register_loss("triplet")
 def _triplet(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
-    return triplet_loss(image=pairs.image, text=pairs.text, margin=context.config.triplet_margin, hardest=False)
+    return _of_pairs(pairs, context, hardest=False)
 
 
 @register_loss("triplet_hardest")
 def _triplet_hardest(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
-    return triplet_loss(image=pairs.image, text=pairs.text, margin=context.config.triplet_margin, hardest=True)
+    return _of_pairs(pairs, context, hardest=True)
+
+
+def _of_pairs(pairs: PairedEmbeddings, context: LossContext, *, hardest: bool) -> Tensor:
+    return triplet_loss(
+        image=pairs.image,
+        text=pairs.text,
+        margin=context.config.triplet_margin,
+        hardest=hardest,
+        image_ids=pairs.image_ids,
+    )

@@ -56,7 +56,7 @@ def hit_probability(greater: Tensor, foreign: Tensor, own: Tensor, k: int, ties:
 def _ranks(
     query: Tensor, gallery: Tensor, relevant: tuple[Tensor, Tensor], multiplicity: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``(Q,)`` counts above, tied foreign and tied own of each query's best own item.
+    """``(Q,)`` counts above, tied foreign and tied own of each query's best own item, on the CPU.
 
     Args:
         query: ``(Q, d)`` distinct or not.
@@ -77,7 +77,7 @@ def _ranks(
         greater = ((scores > best[:, None]) * multiplicity).sum(1)
         tied = ((scores == best[:, None]) * multiplicity).sum(1)
         counts.append(torch.stack([greater, tied - own, own]))
-    greater, foreign, own = torch.cat(counts, dim=1)
+    greater, foreign, own = torch.cat(counts, dim=1).cpu()  # float64 comes next, which MPS does not have
     return greater, foreign, own
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -149,3 +150,30 @@ class EncoderConfig:
 def is_pretrained(weights: str | None) -> bool:
     """Whether the library is to fetch its own weights."""
     return weights is not None and weights.partition(":")[0] == PRETRAINED
+
+
+class RemoteCodeError(ValueError):
+    """Settings from elsewhere that would run code from elsewhere."""
+
+
+def check_remote_code(settings: object, where: str, *, trusted: bool) -> None:
+    """Refuse ``trust_remote_code: true`` in settings that came with a model: only who calls may allow that.
+
+    Args:
+        settings: plain values, however nested.
+        where: they come from, for the message.
+        trusted: whether the caller allowed it.
+
+    Raises:
+        RemoteCodeError: saying how to allow it.
+    """
+    if isinstance(settings, Mapping):
+        if settings.get("trust_remote_code") and not trusted:
+            raise RemoteCodeError(
+                f"{where} asks to run Python code that comes with a model (trust_remote_code): if you have read and trust "
+                "that code, allow it by trust_remote_code=True"
+            )
+        settings = list(settings.values())
+    if isinstance(settings, list | tuple):
+        for part in settings:
+            check_remote_code(part, where, trusted=trusted)

@@ -14,8 +14,11 @@ def export(
     *,
     int8: bool = False,
     standalone: bool = False,
+    trust_remote_code: bool = False,
 ) -> None:
     """Write a checkpoint as a folder for ``Retriever.from_pretrained``, in half precision.
+
+    Where the weights that its training started from are gone, the folder is standalone.
 
     Args:
         checkpoint: of a training run.
@@ -24,37 +27,40 @@ def export(
         max_words: longest sentence, in words.
         int8: keep matrices in eight bits and a scale for each row, in half the space.
         standalone: write every tensor, and the tokenisers, so that the folder needs no other package or file.
+        trust_remote_code: let the checkpoint's settings run Python code that comes with a model.
 
     Raises:
         CheckpointError: if the file is no checkpoint of a training run.
+        RemoteCodeError: if its settings would run a stranger's code, and that is not allowed.
     """
     from safetensors.torch import save_file
 
-    from rsretrieval.models.checkpoint import read_checkpoint
+    from rsretrieval.models.checkpoint import read_checkpoint, starting_tensors
     from rsretrieval.models.dual_encoder import DualEncoder
     from rsretrieval.models.feature_cache import fingerprint
     from rsretrieval.models.packing import pack
     from rsretrieval.models.pretrained import CONFIG, WEIGHTS
     from rsretrieval.models.standalone import standalone as without_sources
+    from rsretrieval.models.weights import tensors_follow
     from rsretrieval.settings import plain
 
-    config, state, hubness = read_checkpoint(checkpoint)
-    built = DualEncoder(config)
-    built.load_state_dict(state)
+    config, state, hubness = read_checkpoint(checkpoint, trust_remote_code=trust_remote_code)
+    with tensors_follow():
+        trained = DualEncoder(config)
+    trained.load_state_dict(state)
     folder = Path(to).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    if standalone:
-        changed, rest = built.state_dict(), {}
-        config = without_sources(config, built, folder)
-    else:
-        given = DualEncoder(config).state_dict()
-        changed = {
+    stored, given = trained.state_dict(), {} if standalone else starting_tensors(config)
+    if given:
+        stored = {
             key: value
-            for key, value in built.state_dict().items()
+            for key, value in stored.items()
             if not value.allclose(given[key], rtol=2**-11, atol=0.0)  # what half precision can tell apart
         }
-        rest = {key: value for key, value in given.items() if key not in changed}
-    save_file(pack(changed, int8=int8), folder / WEIGHTS, metadata={"rest": fingerprint(rest)})
+    else:
+        config = without_sources(config, trained, folder)
+    rest = {key: value for key, value in given.items() if key not in stored}
+    save_file(pack(stored, int8=int8), folder / WEIGHTS, metadata={"rest": fingerprint(rest)})
     settings = {
         "encoder": plain(config),
         "hubness": hubness,

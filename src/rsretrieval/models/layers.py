@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -9,10 +10,15 @@ import torch
 from torch import Tensor, nn
 
 _NUMBERED = re.compile(r"(?:^|\.)(?:layers?|blocks|stages|resblocks)[._]?(\d+)(?:\.|$)")
+_INPUT = re.compile(r"(?:^|\.)(?:\w+_)?(?:embed|embeddings?|tokens?)(?:\.|$)")
+_OUTPUT = re.compile(r"(?:^|\.)(?:(?:\w+_)?proj(?:ection)?$|(?:attnpool|attn_pool|pooler|head)\.)")
 
 
 def layer_numbers(network: nn.Module) -> dict[str, int]:
     """Layer of every parameter, by name: 0 for what comes before the numbered layers, the last for what comes after.
+
+    Embeddings come before and projections after, wherever they are registered (open_clip registers a tower's output
+    projection first and a text's token embedding last); others by their place among the numbered layers.
 
     Example:
         >>> layer_numbers(nn.Sequential())
@@ -23,9 +29,13 @@ def layer_numbers(network: nn.Module) -> dict[str, int]:
     """
     positions: dict[str, float] = {}
     for name, _ in network.named_parameters():
-        match = _NUMBERED.search(name)
-        began = any(position >= 0 for position in positions.values())
-        positions[name] = float(match[1]) if match else float("inf") if began else -1.0
+        if match := _NUMBERED.search(name):
+            positions[name] = float(match[1])
+        elif _OUTPUT.search(name):
+            positions[name] = math.inf
+        else:
+            began = any(0 <= position < math.inf for position in positions.values())
+            positions[name] = math.inf if began and not _INPUT.search(name) else -1.0
     order = sorted(set(positions.values()))
     return {name: order.index(position) for name, position in positions.items()}
 

@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 
 from rsretrieval.compatibility import current_model_settings, current_tensor_names, older_tensor_name
 from rsretrieval.metrics import HubnessConfig
-from rsretrieval.models.config import EncoderConfig
+from rsretrieval.models.config import EncoderConfig, check_remote_code
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.feature_cache import fingerprint
 from rsretrieval.models.packing import unpack
 from rsretrieval.models.standalone import in_folder
-from rsretrieval.settings import SettingsError, build
+from rsretrieval.settings import SettingsError, build, plain
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PUBLISHED = Path(__file__).parents[1] / "published"
@@ -56,18 +56,21 @@ def published() -> list[str]:
     return sorted(path.parent.name for path in PUBLISHED.glob(f"*/{CONFIG}"))
 
 
-def load_pretrained(name: str) -> Pretrained:
+def load_pretrained(name: str, *, trust_remote_code: bool = False) -> Pretrained:
     """Load a folder.
 
     Args:
         name: a folder; a name of :func:`published`; or ``OWNER/NAME`` on the Hugging Face hub.
+        trust_remote_code: let its settings run Python code that comes with a model.
 
     Raises:
         PretrainedError: if there is no such model, or its files do not go together.
+        RemoteCodeError: if its settings would run a stranger's code, and that is not allowed.
         WeightsError: if a package that its towers come from is not installed.
     """
     folder = _locate(name)
     settings = _read_settings(folder)
+    check_remote_code(plain(settings["encoder"]), f"'{folder / CONFIG}'", trusted=trust_remote_code)
     model = DualEncoder(replace(in_folder(settings["encoder"], folder), cache_features=False))
     stored = unpack(load_file(folder / WEIGHTS))
     current_tensor_names(stored)

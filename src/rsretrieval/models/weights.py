@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+from argparse import Namespace
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -15,10 +22,30 @@ FORMS = (
     "'hub:OWNER/NAME/FILE', 'package:NAME' (an installed Python package), or the path of a file or folder"
 )
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
+_TENSORS_FOLLOW = ContextVar("tensors_follow", default=False)
+log = logging.getLogger(__name__)
 
 
 class WeightsError(ValueError):
     """Weights that cannot be found or do not fit the model."""
+
+
+@contextmanager
+def tensors_follow() -> Iterator[None]:
+    """Towers built within load no weights of their own: a state dict with every tensor comes next, as a checkpoint's.
+
+    So a checkpoint loads where the file is gone that its training started from.
+    """
+    token = _TENSORS_FOLLOW.set(True)
+    try:
+        yield
+    finally:
+        _TENSORS_FOLLOW.reset(token)
+
+
+def weights_to_load(weights: str | None) -> str | None:
+    """The weights setting of a tower that is built now; None within :func:`tensors_follow`."""
+    return None if _TENSORS_FOLLOW.get() else weights
 
 
 def locate(weights: str) -> Path:
@@ -71,6 +98,8 @@ def _files(folder: Path) -> list[Path]:
 def read_state_dict(weights: str) -> dict[str, Tensor]:
     """The tensors of a weights file, or of the only weights file in a folder or package.
 
+    A training checkpoint's are found below ``state_dict``, ``model`` and the like. No code in a file is run.
+
     Raises:
         WeightsError: if there is no such file, more than one, or no tensors in it.
     """
@@ -83,20 +112,63 @@ def read_state_dict(weights: str) -> dict[str, Tensor]:
                 f"needed, ending in one of {_ENDINGS}: name the file itself"
             )
         path = files[0]
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):
-        loaded = loaded.get(key, loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise WeightsError(f"'{weights}' is not a state dict: save `model.state_dict()` there")
-    return loaded
+    content = _read_file(path)
+    state = _state_of(content)
+    if state is None:
+        what = f"the entries {sorted(map(str, content))[:5]}" if isinstance(content, dict) else type(content).__name__
+        raise WeightsError(f"'{weights}' holds no state dict but {what}: save `model.state_dict()` there")
+    return state
+
+
+def _read_file(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals([Namespace]):  # arguments of a training script, which run nothing
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise WeightsError(
+            f"'{path}' holds Python objects beside tensors, which are not loaded, since that would run its code: where "
+            f"you trust it, load it yourself and save `model.state_dict()` alone ({str(error).splitlines()[0]})"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise WeightsError(f"'{path}' cannot be read as weights ({error}): get it again") from error
+
+
+def _state_of(content: Any) -> dict[str, Tensor] | None:  # noqa: ANN401 - whatever the file holds
+    """The state dict in what a file holds: itself, or below one of the usual names."""
+    if not isinstance(content, dict):
+        return None
+    for name in ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights"):
+        if (inner := _state_of(content.get(name))) is not None:
+            return inner
+    return content if content and all(isinstance(value, Tensor) for value in content.values()) else None
+
+
+def unwrapped(state: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    """A state dict without the prefixes that wrappers put before every name.
+
+    Args:
+        state: names as saved, as under ``DistributedDataParallel`` (``module.``) or ``torch.compile`` (``_orig_mod.``).
+        wanted: names of the network; where more of these agree as saved, nothing is removed.
+
+    Example:
+        >>> list(unwrapped({"module._orig_mod.weight": torch.ones(1)}, ["weight", "bias"]))
+        ['weight']
+    """
+    best, agreeing = state, len(set(state) & set(wanted))
+    while len(heads := {name.partition(".")[0] for name in state}) == 1 and all("." in name for name in state):
+        state = {name.removeprefix(f"{next(iter(heads))}."): value for name, value in state.items()}
+        if (count := len(set(state) & set(wanted))) > agreeing:
+            best, agreeing = state, count
+    return best
 
 
 def load_into(model: nn.Module, weights: str, *, optional: tuple[str, ...] = ()) -> None:
     """Load a state dict by name, or, where no name agrees, by position if every shape agrees in order.
 
-    Loading by position serves weights of another implementation of the same network (EfficientNet-Lite0's package).
+    Loading by position serves weights of another implementation of the same network (EfficientNet-Lite0's package), and
+    is logged.
 
     Args:
         model: the network, changed in place.
@@ -105,27 +177,37 @@ def load_into(model: nn.Module, weights: str, *, optional: tuple[str, ...] = ())
             (the classifier, which retrieval does not use).
 
     Raises:
-        WeightsError: naming what is missing, left over or of another shape.
+        WeightsError: naming what is missing, left over or of another shape, or not finite.
     """
-    given, wanted = read_state_dict(weights), model.state_dict()
-    if not set(given) & set(wanted):
-        shapes = [[tensor.shape for tensor in state.values()] for state in (given, wanted)]
+    wanted = model.state_dict()
+    state = unwrapped(read_state_dict(weights), wanted)
+    if not set(state) & set(wanted):
+        shapes = [[tensor.shape for tensor in tensors.values()] for tensors in (state, wanted)]
         if shapes[0] == shapes[1]:
-            given = dict(zip(wanted, given.values(), strict=True))
-    fitting = {k: v for k, v in given.items() if k in wanted and v.shape == wanted[k].shape}
+            log.info(
+                "'%s' has other names than %s: loaded by position, as all shapes agree", weights, type(model).__name__
+            )
+            state = dict(zip(wanted, state.values(), strict=True))
+    fitting = {k: v for k, v in state.items() if k in wanted and v.shape == wanted[k].shape}
 
     def needed(keys: set[str]) -> list[str]:
         return sorted(key for key in keys if not key.startswith(optional)) if optional else sorted(keys)
 
     shape = [
-        f"{key} {tuple(given[key].shape)} for {tuple(wanted[key].shape)}"
-        for key in needed(set(given) & set(wanted) - set(fitting))
+        f"{key} {tuple(state[key].shape)} for {tuple(wanted[key].shape)}"
+        for key in needed(set(state) & set(wanted) - set(fitting))
     ]
-    missing, surplus = needed(set(wanted) - set(given)), needed(set(given) - set(wanted))
+    missing, surplus = needed(set(wanted) - set(state)), needed(set(state) - set(wanted))
     if missing or surplus or shape:
         raise WeightsError(
             f"the weights '{weights}' do not fit {type(model).__name__}: {len(fitting)} of its {len(wanted)} entries "
             f"agree; missing {len(missing)} {missing[:3]}, left over {len(surplus)} {surplus[:3]}, of another shape "
             f"{len(shape)} {shape[:3]}: give weights of this architecture, or the architecture of these weights"
+        )
+    broken = sorted(name for name, tensor in fitting.items() if not tensor.isfinite().all())
+    if broken:
+        raise WeightsError(
+            f"the weights '{weights}' hold NaN or infinity in {len(broken)} entries ({broken[:3]}), as numbers become "
+            "that half precision cannot hold: get them in single precision"
         )
     model.load_state_dict(fitting, strict=False)

@@ -16,8 +16,9 @@ from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.distributed import gather, rank, rows_of_ranks, run_seed
 from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import CrossModalRecall, HubnessConfig
-from rsretrieval.models.config import EncoderConfig
+from rsretrieval.models.config import EncoderConfig, check_remote_code
 from rsretrieval.models.dual_encoder import DualEncoder
+from rsretrieval.models.weights import tensors_follow
 from rsretrieval.settings import build, plain
 from rsretrieval.training.optimizer import OptimizerConfig, adamw, parameter_groups
 from rsretrieval.training.resume import restart_epoch
@@ -76,10 +77,17 @@ class RetrievalModule(LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> RetrievalModule:  # type: ignore[override]  # noqa: ANN401
-        """See Lightning; checkpoints of older versions load too."""
+        """See Lightning; checkpoints of older versions load too, and the towers' own weights need not be there.
+
+        Raises:
+            RemoteCodeError: if a tower would run a stranger's code, unless ``trust_remote_code=True`` is given.
+        """
         content = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
         settings = current_model_settings(content["hyper_parameters"])
-        module: RetrievalModule = super().load_from_checkpoint(checkpoint_path, *args, **{**settings, **kwargs})
+        trusted = kwargs.pop("trust_remote_code", False)
+        check_remote_code(settings.get("encoder"), f"'{checkpoint_path}'", trusted=trusted)
+        with tensors_follow():
+            module: RetrievalModule = super().load_from_checkpoint(checkpoint_path, *args, **{**settings, **kwargs})
         return module
 
     def setup(self, stage: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rsretrieval.models.config import TowerConfig, is_pretrained
-from rsretrieval.models.weights import WeightsError, locate
+from rsretrieval.models.weights import WeightsError, locate, weights_to_load
 from rsretrieval.types import Tokens, TowerOutput
 
 
@@ -27,9 +27,9 @@ def _build_open_clip(config: TowerConfig) -> Any:  # noqa: ANN401 - open_clip is
         name = Path(name).stem
     if name not in open_clip.list_models():
         raise ValueError(f"open_clip has no model '{config.name}'; possible are {open_clip.list_models()}")
-    pretrained = None
-    if config.weights:
-        pretrained = config.weights.partition(":")[2] if is_pretrained(config.weights) else str(locate(config.weights))
+    pretrained, weights = None, weights_to_load(config.weights)
+    if weights:
+        pretrained = weights.partition(":")[2] if is_pretrained(weights) else str(locate(weights))
         if not pretrained:
             tags = open_clip.list_pretrained_tags_by_model(name)
             raise WeightsError(f"open_clip needs a tag, as in 'pretrained:{next(iter(tags), 'TAG')}'; known are {tags}")

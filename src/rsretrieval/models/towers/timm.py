@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor, nn
 
 from rsretrieval.models.config import TowerConfig, is_pretrained
-from rsretrieval.models.weights import load_into
+from rsretrieval.models.weights import load_into, weights_to_load
 from rsretrieval.types import TowerOutput
 
 
@@ -26,6 +26,7 @@ def build_timm(name: str, weights: str | None, options: Mapping[str, Any], image
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(pretrained=False), n=5, cutoff=0.5)
         raise ValueError(f"timm has no model '{name}'; near it are {near}: see timm.list_models()")
+    weights = weights_to_load(weights)
     sized = {"img_size": image_size} if image_size and _takes_size(name) else {}
     model: Any = timm.create_model(name, pretrained=is_pretrained(weights), **{**sized, **options})
     if weights and not is_pretrained(weights):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from rsretrieval.models.config import TowerConfig, is_pretrained
-from rsretrieval.models.weights import FORMS, WeightsError, locate
+from rsretrieval.models.weights import FORMS, WeightsError, locate, weights_to_load
 from rsretrieval.types import Tokens, TowerOutput
 
 
@@ -28,6 +28,8 @@ class TransformersImageTower(nn.Module):
         super().__init__()
         self.config = config
         self.model, _ = _build_transformers(config)
+        if getattr(self.model, "pooler", None) is not None:
+            self.model.pooler = None  # never used here; DDP takes parameters without a gradient for a fault
         with torch.no_grad():
             probe = self.eval()(torch.zeros(1, 3, image_size, image_size))
         self.pooled_width, self.token_width = probe.pooled.shape[-1], probe.tokens.shape[-1]
@@ -45,7 +47,7 @@ def _build_transformers(config: TowerConfig) -> tuple[Any, str]:
     if config.weights and not is_pretrained(config.weights):
         source = str(locate(config.weights))
     try:
-        if config.weights:
+        if weights_to_load(config.weights):
             model = AutoModel.from_pretrained(source, dtype=torch.float32, **config.options)
         else:
             settings = AutoConfig.from_pretrained(source, **config.options)
