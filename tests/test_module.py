@@ -101,3 +101,41 @@ def test_averaged_weights(tmp_path: Path, tiny_clip: str) -> None:
     second = trainer(2, AveragedWeights(0.5))
     second.fit(part, data, ckpt_path=str(tmp_path / "half.ckpt"))
     assert second.global_step == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"augmentation": "rsicd", "word_deletion": 0.0},
+            r"data\.augmentation=rsicd makes a new one each time: use one of",
+        ),
+        (
+            {"augmentation": "flips", "word_deletion": 0.1},
+            r"data\.word_deletion=0\.1 makes new ones: set it to 0, or cache",
+        ),
+    ],
+)
+def test_features_of_inputs_that_never_come_again_are_not_kept(
+    options: dict[str, Any], message: str, tiny_clip: str
+) -> None:
+    frozen = TowerConfig("timm", "test_resnet", frozen=True)
+    module = tiny.module(frozen, TowerConfig("open_clip", tiny_clip, frozen=True), cache_features=True)
+    data = RetrievalDataModule(image_size=64, batch_size=16, num_workers=0, **options)
+    trainer = Trainer(
+        max_epochs=1, limit_train_batches=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[ValueGuidedLearning()],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        trainer.fit(module, data)
+
+
+def test_a_module_without_the_callback_says_so(tiny_clip: str, caplog: pytest.LogCaptureFixture) -> None:
+    module = tiny.module(TowerConfig("timm", "test_resnet"), TowerConfig("open_clip", tiny_clip))
+    data = RetrievalDataModule(image_size=64, batch_size=16, num_workers=0, augmentation="none")
+    trainer = Trainer(
+        max_epochs=1, limit_train_batches=1, limit_val_batches=0, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    assert "losses stay those of stage 1 (contrastive, affiliation, scene_adaptive); give the trainer" in caplog.text

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rsretrieval.models import DualEncoder, TowerConfig
-from rsretrieval.models.feature_cache import FeatureCache, image_cache, image_keys, token_keys
+from rsretrieval.models.feature_cache import FeatureCache, image_keys, token_keys
 from rsretrieval.types import Preprocessing
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -118,7 +118,7 @@ def test_texts_of_other_towers_are_apart(text: TowerConfig) -> None:
     def folder(**options: object) -> Path:
         torch.manual_seed(0)
         model = tiny.encoder(IMAGE, replace(text, frozen=True, **options), None, cache_features=True)  # type: ignore[arg-type]
-        return model._caches["text"]._folder
+        return model._caches["text"].folder
 
     same = folder()
     assert folder(max_tokens=5) == same  # its tokens tell
@@ -159,20 +159,47 @@ def test_nothing_that_trains_is_cached(text: TowerConfig) -> None:
         tiny.encoder(IMAGE, text, None, cache_features=True)
 
 
-def test_folders_and_keys_of_images_stay_those_of_older_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the functions of commit 39c173e: gigabytes on users' disks stay valid."""
-    network = torch.nn.Linear(2, 1)
-    torch.nn.init.constant_(network.weight, 0.5)
-    torch.nn.init.constant_(network.bias, 0.25)
-    monkeypatch.setattr("torch.__version__", "2.14.0")
-    for preprocessing, folder in (
-        (Preprocessing(64), "f77693d927bf1af6fd6456ab88497ff5"),
-        (Preprocessing(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), "b29902454fe755ab9fe83c104087fef0"),
-    ):
-        assert image_cache([network], preprocessing, [(1,)])._folder.name == folder
-    images = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
-    keys = ["45c7c252baa5eb6e75c8821a1e783ee2", "a8e8e3a808dcfb5fd822b4b70a7fc911"]
-    assert [key.hex() for key in image_keys(images)] == keys
+def test_images_of_other_networks_are_apart(monkeypatch: pytest.MonkeyPatch, text: TowerConfig) -> None:
+    """The same tensors with another pooling, other options, another size or another library give other features."""
+
+    def folder(image: TowerConfig = FROZEN, size: int = 64, mean: float = 0.5) -> Path:
+        torch.manual_seed(0)
+        preprocessing = Preprocessing(size, (mean,) * 3)
+        return tiny.encoder(image, text, cache_features=True, preprocessing=preprocessing)._caches["image"].folder
+
+    same = folder()
+    assert folder(replace(FROZEN, frozen_layers=0)) == same
+    others = [
+        folder(replace(FROZEN, options={"global_pool": "max"})),
+        folder(replace(FROZEN, name="test_efficientnet_ln")), folder(size=96), folder(mean=0.4),
+    ]  # fmt: skip
+    monkeypatch.setattr("rsretrieval.models.feature_cache.version", lambda library: "0")
+    others.append(folder())
+    assert len({same, *others}) == 1 + len(others)
+
+
+def test_max_pooling_does_not_get_the_features_of_mean_pooling(text: TowerConfig) -> None:
+    images = torch.rand(2, 3, 64, 64)
+    embeddings = []
+    for cached in (True, False):
+        for pooling in ("avg", "max"):
+            torch.manual_seed(0)
+            image = replace(FROZEN, options={"global_pool": pooling})
+            model = tiny.encoder(image, text, cache_features=cached).eval()
+            with torch.no_grad():
+                embeddings.append(model.encode_image(images))
+    assert not embeddings[0].allclose(embeddings[1])
+    torch.testing.assert_close(embeddings[:2], embeddings[2:], atol=1e-6, rtol=0)
+
+
+def test_the_cache_is_that_of_the_tensors_that_a_checkpoint_brings(text: TowerConfig) -> None:
+    """It is named at its first use, not when the towers were built."""
+    models = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        models.append(tiny.encoder(FROZEN, text, cache_features=True))
+    models[1].load_state_dict(models[0].state_dict())
+    assert models[0]._caches["image"].folder == models[1]._caches["image"].folder
 
 
 def test_a_cache_that_was_cut_off_keeps_its_whole_records(tmp_path: Path) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+log = logging.getLogger(__name__)
 LEFT_BEHIND = 20
 """Seconds in which the loaders of a killed run notice that it is gone."""
 
@@ -34,19 +40,54 @@ class RunConfig(SaveConfigCallback):
 
 
 def find_checkpoint(folder: Path, which: str) -> Path:
-    """The newest checkpoint of a run whose name begins with ``best`` or ``last``.
+    """The checkpoint ``best`` or ``last`` of a run, told by the content of the files that are called so.
+
+    Args:
+        folder: of the run's checkpoints.
+        which: ``best``: the highest score of what was monitored; ``last``: the most steps.
 
     Raises:
         FileNotFoundError: saying what there is.
     """
-    files = sorted(folder.glob(f"{which}*.ckpt"), key=lambda file: file.stat().st_mtime)
-    if not files:
+    files = sorted(folder.glob(f"{which}*.ckpt"))
+    ranks = {file: rank for file in files if (rank := _rank(file, which)) is not None}
+    if not ranks:
         names = sorted(file.name for file in folder.glob("*.ckpt"))
         raise FileNotFoundError(
             f"no checkpoint '{which}' in '{folder}', which has {names}: give the run's folder as "
             "--trainer.default_root_dir, or a file as --ckpt_path"
         )
-    return files[-1]
+    return max(ranks, key=lambda file: ranks[file])
+
+
+def _rank(file: Path, which: str) -> tuple[float, int, float] | None:
+    """What a checkpoint is preferred by; None for a file that cannot be read."""
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        step, date = int(content["global_step"]), file.stat().st_mtime
+    except (RuntimeError, UnpicklingError, KeyError, EOFError, OSError) as error:
+        log.warning("'%s' cannot be read as a checkpoint and is passed over: %s", file, str(error).splitlines()[:1])
+        return None
+    scores = [
+        -state["current_score"] if "'mode': 'min'" in name else state["current_score"]
+        for name, state in content.get("callbacks", {}).items()
+        if isinstance(state, Mapping) and state.get("monitor") and state.get("current_score") is not None
+    ]
+    return float(scores[0]) if which == "best" and scores else 0.0, step, date
+
+
+def set_aside(checkpoints: Path) -> None:
+    """Move the checkpoints of an earlier run out of the way of a new one: what is called best is of one run alone."""
+    if not any(checkpoints.glob("*.ckpt")):
+        return
+    taken = (checkpoints.with_name(f"{checkpoints.name}-{number}") for number in itertools.count(1))
+    target = next(folder for folder in taken if not folder.exists())
+    checkpoints.rename(target)
+    log.warning(
+        "this folder holds an earlier run: its checkpoints are in '%s' now. To go on with it, move them back and give "
+        "--ckpt_path last",
+        target,
+    )
 
 
 def lock_folder(root: Path) -> FileLock:

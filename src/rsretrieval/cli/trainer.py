@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
 import warnings
@@ -10,17 +12,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningDataModule, LightningModule
+import torch
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from rsretrieval.cli.configs import resolve
 from rsretrieval.cli.plugins import load_plugins
-from rsretrieval.cli.run_folder import RunConfig, find_checkpoint, lock_folder
+from rsretrieval.cli.run_folder import RunConfig, find_checkpoint, lock_folder, set_aside
+from rsretrieval.compatibility import current_model_settings
 from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.training.callbacks import EmbeddingWriter, RetrievalReport, ValueGuidedLearning
 from rsretrieval.training.module import RetrievalModule
 from rsretrieval.training.schedule import PAPER_STAGES
+from rsretrieval.types import Preprocessing
 
 DEFAULTS = {
     "checkpoint.monitor": "val/mR",
@@ -38,6 +43,8 @@ DEFAULTS = {
     "trainer.num_sanity_val_steps": 0,
     "schedule.stages": [asdict(stage) for stage in PAPER_STAGES],
 }
+PREPROCESSING = ("image_size", "scale", "bands")
+"""Settings of the data that the model's preprocessing takes from there."""
 HARMLESS = (
     "Found .* module\\(s\\) in eval mode",
     ".*does not have many workers",
@@ -47,6 +54,11 @@ HARMLESS = (
     "LightningCLI's args parameter is intended to run from within Python",
 )
 """Warnings that are true of every run here, and of no use to who reads the log."""
+
+
+_CheckpointOptions = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+_CheckpointOptions.add_argument("--ckpt_path")
+_CheckpointOptions.add_argument("--trainer.default_root_dir", dest="root")
 
 
 class RetrievalCLI(LightningCLI):
@@ -72,7 +84,8 @@ class RetrievalCLI(LightningCLI):
         parser.add_lightning_class_args(EmbeddingWriter, "embeddings")
         parser.set_defaults(DEFAULTS)
         if not (self.subclass_mode_model or self.subclass_mode_data):
-            parser.link_arguments("data.image_size", "model.encoder.preprocessing.image_size")
+            for name in PREPROCESSING:
+                parser.link_arguments(f"data.{name}", f"model.encoder.preprocessing.{name}")
 
     def _parse_ckpt_path(self) -> None:
         """The command line wins over the hyper-parameters in a checkpoint."""
@@ -93,14 +106,49 @@ class RetrievalCLI(LightningCLI):
         if config.get("ckpt_path") in ("best", "last"):
             config.ckpt_path = str(find_checkpoint(Path(config.checkpoint.dirpath), config.ckpt_path))
 
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Without checkpoints where the trainer is told to write none."""
+        if config.get("enable_checkpointing") is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+        return super()._instantiate_trainer(config, callbacks)
+
     def before_fit(self) -> None:
-        """Keep other processes out of the run's folder."""
-        self._lock = lock_folder(Path(self.trainer.default_root_dir)) if self.trainer.is_global_zero else None
+        """Keep other processes out of the run's folder, and an earlier run's checkpoints apart from this one's."""
+        config: Any = self.config[self.subcommand]
+        self._lock = None
+        if self.trainer.is_global_zero:
+            self._lock = lock_folder(Path(self.trainer.default_root_dir))
+            if config.ckpt_path is None and self.trainer.checkpoint_callbacks:
+                set_aside(Path(config.checkpoint.dirpath))
 
     def after_fit(self) -> None:
         """See :meth:`before_fit`."""
         if self._lock is not None:
             self._lock.release(force=True)
+
+
+def sets_part(part: str, arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> bool:
+    """Whether the arguments or configurations say anything of ``model`` or another part."""
+    return any(argument.startswith(f"--{part}") for argument in arguments) or any(part in each for each in contents)
+
+
+def model_of_checkpoint(arguments: Sequence[str]) -> list[str]:
+    """The configuration of a checkpoint's own model, for ``--ckpt_path FILE`` alone; nothing for other arguments."""
+    options, _ = _CheckpointOptions.parse_known_args(arguments)
+    if options.ckpt_path is None:
+        return []
+    file = Path(options.ckpt_path)
+    if options.ckpt_path in ("best", "last") and options.root is not None:
+        file = find_checkpoint(Path(options.root) / "checkpoints", options.ckpt_path)
+    if not file.is_file():
+        return []
+    content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    settings = current_model_settings(content.get("hyper_parameters", {}))
+    if "encoder" not in settings:
+        return []  # of another module
+    preprocessing = {"image_size": Preprocessing.image_size, **settings["encoder"].get("preprocessing", {})}
+    data = {name: preprocessing.get(name) for name in PREPROCESSING}
+    return ["--config", json.dumps({"model": settings, "data": data})]
 
 
 def names_class(part: str, arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> bool:
@@ -119,6 +167,8 @@ def main(arguments: Sequence[str]) -> None:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a user's own classes lie beside his configuration
     resolved, contents = resolve(arguments)
+    if not sets_part("model", resolved, contents):
+        resolved = [*resolved[:1], *model_of_checkpoint(resolved), *resolved[1:]]
     own_model, own_data = (names_class(part, resolved, contents) for part in ("model", "data"))
     RetrievalCLI(
         LightningModule if own_model else RetrievalModule,

@@ -200,6 +200,8 @@ AUGMENTATIONS: dict[str, Callable[[int], list[Operation]]] = {
     "none": _none,
 }
 """The recipes of RSICD and RSITMD, crops with flips and quarter turns, flips alone, a resize alone."""
+FEW_VARIANTS = frozenset({"flips", "none"})
+"""Augmentations that give an image in few forms, so that what frozen networks make of them is worth keeping."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from torch import Tensor
 
 
 def mirrorings(images: Tensor, count: int) -> list[Tensor]:
     """The images ``(..., H, W)`` as they are, and mirrored and turned, up to ``count`` (8 are all there are)."""
     flips: list[tuple[int, ...]] = [(), (-1,), (-2,), (-1, -2)]
-    turned = [images, images.transpose(-1, -2)] if count > 4 else [images]
-    return [image.flip(dims) if dims else image for image in turned for dims in flips][:count]
+    views = ((image, dims) for image in (images, images.transpose(-1, -2)) for dims in flips)
+    return [image.flip(dims) if dims else image for image, dims in islice(views, count)]

@@ -170,8 +170,8 @@ def check_remote_code(settings: object, where: str, *, trusted: bool) -> None:
     if isinstance(settings, Mapping):
         if settings.get("trust_remote_code") and not trusted:
             raise RemoteCodeError(
-                f"{where} asks to run Python code that comes with a model (trust_remote_code): if you have read and trust "
-                "that code, allow it by trust_remote_code=True"
+                f"{where} asks to run Python code that comes with a model (trust_remote_code): if you have read and "
+                "trust that code, allow it by trust_remote_code=True"
             )
         settings = list(settings.values())
     if isinstance(settings, list | tuple):

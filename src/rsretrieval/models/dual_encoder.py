@@ -132,13 +132,19 @@ class DualEncoder(nn.Module):
         sides = [self.image_tower, self.text_tower, self.convolutional_branch]
         return [tower for side in sides if side is not None for tower in getattr(side, "towers", [side])]
 
+    @property
+    def cached_sides(self) -> list[str]:
+        """Which of ``image`` and ``text`` have their features kept on disk."""
+        return list(self._caches)
+
     def _open_caches(self) -> None:
         image_side = [side for side in (self.image_tower, self.convolutional_branch) if side is not None]
         if not trains(*image_side):
             blank = torch.zeros(1, 3, *[self.config.preprocessing.image_size] * 2)
             with torch.no_grad():
                 shapes = [part.shape[1:] for part in self._compute_features(blank).parts()]
-            self._caches["image"] = image_cache(image_side, self.config.preprocessing, shapes)
+            configs = [config for config in (self.config.image, self.config.convolutional_branch) if config is not None]
+            self._caches["image"] = image_cache(image_side, configs, self.config.preprocessing, shapes)
         if not trains(self.text_tower):
             self._caches["text"] = text_cache(self.text_tower, self.config.text)
         if not self._caches:

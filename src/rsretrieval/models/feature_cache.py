@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,18 +123,25 @@ class SideCache:
     """What one frozen side of a dual encoder gives: a :class:`FeatureCache` for each precision.
 
     Args:
-        name: of its folder, see :func:`fingerprint`.
+        name: gives that of its folder; asked at the first use, when a checkpoint's tensors are in.
         shapes: of each part of a row's features.
         keys: a batch to the keys of its rows.
     """
 
-    def __init__(self, name: str, shapes: Sequence[Sequence[int]], keys: Callable[[Any], list[bytes]]) -> None:
-        self._folder, self._shapes, self._keys = cache_folder() / "features" / name, shapes, keys
+    def __init__(
+        self, name: Callable[[], str], shapes: Sequence[Sequence[int]], keys: Callable[[Any], list[bytes]]
+    ) -> None:
+        self._name, self._shapes, self._keys = name, shapes, keys
         self._caches: dict[torch.dtype, FeatureCache] = {}
 
     def __deepcopy__(self, memo: object) -> SideCache:
         """Copies of a network share what is known."""
         return self
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the features are kept."""
+        return cache_folder() / "features" / self._name()
 
     @property
     def computed(self) -> int:
@@ -152,7 +160,7 @@ class SideCache:
         precision = torch.get_autocast_dtype(device.type) if autocast else torch.float32
         widths = [int(np.prod(shape)) for shape in self._shapes]
         if precision not in self._caches:
-            self._caches[precision] = FeatureCache(self._folder / str(precision), sum(widths))
+            self._caches[precision] = FeatureCache(self.folder / str(precision), sum(widths))
 
         def flat(rows: list[int]) -> Tensor:
             return torch.cat([part.float().flatten(1) for part in compute(take_rows(inputs, rows))], dim=1)
@@ -167,30 +175,44 @@ def trains(*modules: nn.Module) -> bool:
 
 
 def image_cache(
-    modules: Sequence[nn.Module], preprocessing: Preprocessing, shapes: Sequence[Sequence[int]]
+    modules: Sequence[nn.Module],
+    configs: Sequence[TowerConfig],
+    preprocessing: Preprocessing,
+    shapes: Sequence[Sequence[int]],
 ) -> SideCache:
-    """The cache of frozen networks that see the same images; ``shapes`` are those of :class:`SideCache`."""
-    # As float32 buffers (3, 1, 1), as which the model had them when the first folders were named: these stay valid.
-    mean, std = (torch.tensor(values).view(3, 1, 1).tolist() for values in (preprocessing.mean, preprocessing.std))
-    settings = (preprocessing.image_size, mean, std)
-    return SideCache(fingerprint(nn.ModuleList(modules).state_dict(), torch.__version__, settings), shapes, image_keys)
+    """The cache of frozen networks that see the same images.
+
+    Args:
+        modules: the networks.
+        configs: their settings.
+        preprocessing: of the images.
+        shapes: see :class:`SideCache`.
+    """
+    settings = [asdict(preprocessing), *(part for config in configs for part in _tower_settings(config))]
+    return SideCache(lambda: _name(modules, settings), shapes, image_keys)
 
 
 def text_cache(tower: Any, config: TowerConfig) -> SideCache:  # noqa: ANN401 - a TextTower, and an nn.Module
     """The cache of a frozen text tower's global vectors."""
-    settings = _text_settings(config)
+    settings = _tower_settings(config)
     # Where padding is attended to, a text has other features in other company.
     padding = not all(part["attention_mask"] for part in settings)
-    name = fingerprint(tower.state_dict(), torch.__version__, settings)
-    return SideCache(name, [(tower.pooled_width,)], partial(token_keys, padding=padding))
+    keys = partial(token_keys, padding=padding)
+    return SideCache(lambda: _name([tower], settings), [(tower.pooled_width,)], keys)
 
 
-def _text_settings(config: TowerConfig) -> list[dict[str, Any]]:
-    """What features depend on beside tensors and tokens, of each tower; as plain values.
+def _name(modules: Sequence[nn.Module], settings: object) -> str:
+    """Of whatever features depend on beside their input: tensors, settings, and the libraries that compute them."""
+    versions = [(library, version(library)) for library in ("torch", "timm", "open_clip_torch", "transformers")]
+    return fingerprint(nn.ModuleList(modules).state_dict(), versions, settings)
 
-    So without where the tensors came from, which of them train, and where texts are cut.
+
+def _tower_settings(config: TowerConfig) -> list[dict[str, Any]]:
+    """A tower's settings as plain values, of each where several are side by side.
+
+    Without where its tensors came from, which of them train, and where texts are cut, which its tokens tell.
     """
     if config.library == "concat":
-        return [settings for part in config.parts() for settings in _text_settings(part)]
+        return [settings for part in config.parts() for settings in _tower_settings(part)]
     elsewhere = ("weights", "frozen", "frozen_layers", "max_tokens")
     return [{name: value for name, value in asdict(config).items() if name not in elsewhere}]

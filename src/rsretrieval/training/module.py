@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rsretrieval.compatibility import current_model_settings
 from rsretrieval.data.datamodule import RetrievalDataModule
+from rsretrieval.data.transforms import FEW_VARIANTS
 from rsretrieval.distributed import gather, rank, rows_of_ranks, run_seed
 from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import CrossModalRecall, HubnessConfig
@@ -95,11 +96,27 @@ class RetrievalModule(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, RetrievalDataModule):
             data.tokenizer = self.model.text_tower.tokenizer
+            if stage == "fit":
+                self._check_variants(data)
         if not any(getattr(callback, "advances_stages", False) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             log.warning(
                 "no callback advances the stages and logs recall: losses stay those of stage 1 (%s); give the trainer "
                 "rsretrieval.training.callbacks.ValueGuidedLearning",
                 ", ".join(self.stage.losses),
+            )
+
+    def _check_variants(self, data: RetrievalDataModule) -> None:
+        """Refuse to keep features of inputs that never come again: they would fill the disk."""
+        cached = self.model.cached_sides
+        if "image" in cached and data.augmentation not in FEW_VARIANTS:
+            raise ValueError(
+                f"cache_features keeps every variant of an image, and data.augmentation={data.augmentation} makes a "
+                f"new one each time: use one of {sorted(FEW_VARIANTS)}, or cache_features: false"
+            )
+        if "text" in cached and data.word_deletion:
+            raise ValueError(
+                f"cache_features keeps every variant of a text, and data.word_deletion={data.word_deletion} makes new "
+                "ones: set it to 0, or cache_features: false"
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -171,6 +188,7 @@ class RetrievalModule(LightningModule):
             text_ids=ids[new],
             caption_text_ids=ids,
             caption_image_ids=batch.owners,
+            image_keys=batch.image_keys,
         )
 
     def test_step(self, batch: Batch) -> None:

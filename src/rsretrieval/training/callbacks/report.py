@@ -43,6 +43,7 @@ class RetrievalReport(Callback):
     def __init__(self, queries: int = 4) -> None:
         self.queries = queries
         self.best: dict[str, Any] = {}
+        self._validated = False
 
     @staticmethod
     def _figures(trainer: Trainer, split: str) -> dict[str, float]:
@@ -54,6 +55,7 @@ class RetrievalReport(Callback):
         figures = self._figures(trainer, "val")
         if trainer.sanity_checking or not figures:
             return
+        self._validated = True
         if not self.best or figures["mR"] > self.best["figures"]["mR"]:
             self.best = {"epoch": trainer.current_epoch, "figures": figures}
         if trainer.state.fn == "validate":
@@ -61,7 +63,12 @@ class RetrievalReport(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last and the best epoch, and what the last one retrieves."""
-        if self.best:
+        if self.best and not self._validated:
+            log.info(
+                "nothing was left to train: the run had its %d epochs (best: epoch %d, mR %.2f); give more by "
+                "--trainer.max_epochs", trainer.current_epoch, self.best["epoch"], self.best["figures"]["mR"],
+            )  # fmt: skip
+        elif self.best:
             best = f"val, best epoch ({self.best['epoch']})"
             rows = {"val, last epoch": self._figures(trainer, "val"), best: self.best["figures"]}
             self._report(trainer, pl_module, "val", rows, trainer.val_dataloaders)
