@@ -1,8 +1,8 @@
 """The command line without training: help, version, configurations by name, mistakes; and how quick it is to start."""
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 import rsretrieval
 from rsretrieval import cli
 from rsretrieval.cli.configs import find, resolve, shipped
+from rsretrieval.models.checkpoint import CheckpointError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -59,12 +60,6 @@ def test_wrong_settings_are_refused_when_they_are_read(capsys: pytest.CaptureFix
         assert message in capsys.readouterr().err + str(end.value)
 
 
-def seconds(*command: str) -> float:
-    start = time.perf_counter()
-    subprocess.run([sys.executable, *command], check=True, capture_output=True)
-    return time.perf_counter() - start
-
-
 def test_heavy_imports_come_where_they_are_used() -> None:
     """What is not imported cannot be slow: checked by names, not by a clock."""
     program = (
@@ -78,3 +73,45 @@ def test_heavy_imports_come_where_they_are_used() -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_users_errors_are_messages_and_ours_are_tracebacks(tmp_path: Path) -> None:
+    def run(*arguments: str, **env: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "rsretrieval", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, **env}, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stderr
+
+    status, said = run("fit", "-c", "rsicd_large")
+    assert status == 1
+    assert said.startswith(
+        "rsretrieval: FileNotFoundError: there is no configuration 'rsicd_large': give a file, or one"
+    )
+    assert "Traceback" not in said
+    assert "Traceback" in run("fit", "-c", "rsicd_large", RSRETRIEVAL_TRACEBACK="1")[1]
+    (tmp_path / "broken.ckpt").write_bytes(b"no checkpoint")
+    status, said = run("export", "broken.ckpt", "--to", "x")
+    assert status == 1
+    assert "CheckpointError: 'broken.ckpt' cannot be read as a checkpoint" in said
+    for error, expected in ((KeyError("x"), False), (TypeError("x"), False), (ValueError("x"), False)):
+        assert cli._is_for_user(_raised(error)) is expected  # raised here, not by the package
+    assert cli._is_for_user(CheckpointError("x"))
+
+
+def _raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+def test_null_as_sweep_agents_write_it() -> None:
+    arguments = ["fit", "--model.encoder.chunk_size=None", "--data.seed", "None", "--data.path=None/x"]
+    assert resolve(arguments)[0] == [
+        "fit",
+        "--model.encoder.chunk_size=null",
+        "--data.seed",
+        "null",
+        "--data.path=None/x",
+    ]

@@ -5,11 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 
 from rsretrieval import cli
 from rsretrieval.cli.run_folder import find_checkpoint
+from rsretrieval.models import WeightsError
 
 
 @pytest.fixture
@@ -113,3 +115,15 @@ def test_a_checkpoint_alone_knows_its_model(fit: list[str], tmp_path: Path, monk
     ]
     cli.main(["test", "--ckpt_path", "alone.ckpt", "--data.source", "synthetic", *limits])
     cli.main(["test", "--ckpt_path=best", "--trainer.default_root_dir=run", "--data.source", "synthetic", *limits])
+
+
+def test_a_run_goes_on_where_its_starting_weights_are_gone(fit: list[str], tmp_path: Path) -> None:
+    options = {"embed_dim": 16, "depth": 1, "num_heads": 2}
+    torch.save(timm.create_model("test_vit", **options).state_dict(), tmp_path / "start.pt")
+    weights = f"--model.encoder.image.weights={tmp_path / 'start.pt'}"
+    cli.main([*fit, weights])
+    (tmp_path / "start.pt").unlink()
+    cli.main([*fit, weights, "--ckpt_path=last", "--trainer.max_epochs=2"])
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    with pytest.raises(WeightsError, match=r"no weights at .*start\.pt"):
+        cli.main([*fit, weights])

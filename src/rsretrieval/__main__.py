@@ -1,6 +1,6 @@
 """``python -m rsretrieval``."""
 
-from rsretrieval.cli import main
+from rsretrieval.cli import entry
 
 if __name__ == "__main__":
-    main()
+    entry()

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
+
+T = TypeVar("T")
 
 
 def is_distributed() -> bool:
@@ -50,6 +53,20 @@ def gather(tensor: Tensor, sizes: Sequence[int]) -> Tensor:
         parts = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(parts, padded)
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def gather_objects(value: T) -> list[T]:
+    """The value of each rank, in the order of the ranks; any that can be pickled.
+
+    Example:
+        >>> gather_objects("alone")
+        ['alone']
+    """
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def rank() -> int:

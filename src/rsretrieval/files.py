@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
+"""The system's numbers for what keeps a file from being written."""
 
 
 def cache_folder() -> Path:
@@ -25,11 +29,19 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     Args:
         file: to write or replace; its folder is made.
         write: writes to the path that it is given, beside ``file`` and of this process alone.
+
+    Raises:
+        OSError: naming the file, where the disk is full or may not be written to.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
         write(partial)
         partial.replace(file)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        state = "what was there is as it was" if file.exists() else "nothing was written"
+        raise OSError(error.errno, f"{os.strerror(error.errno)}; {state}", str(file)) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import os
+from collections.abc import Iterable, Sized
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from rsretrieval.data.captions import clean
-from rsretrieval.images import decode, resize, stack
+from rsretrieval.images import BrokenImageError, Pixels, Rendering, decode, image_keys, resize, stack
 from rsretrieval.metrics import HubnessConfig, hub_bias
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.pretrained import load_pretrained
@@ -25,6 +27,13 @@ class Retriever:
         image_size: side that pictures are resized to, in pixels.
         max_words: longest sentence, in words; what is beyond is cut off.
         hubness: how :meth:`hub_bias` corrects scores; None for dual softmax.
+        scale: how pictures that are not 8-bit become 8-bit, such as ``percentile 2 98`` (see
+            :class:`rsretrieval.images.Scale`); None for what the model was trained with, and if that is nothing such
+            pictures are refused.
+        bands: which bands become red, green and blue, such as ``4 3 2``; None for what the model was trained with.
+
+    Raises:
+        ValueError: if scale or bands are not understood.
 
     Example:
         >>> retriever = Retriever.from_pretrained("rsicd-lite")  # doctest: +SKIP
@@ -32,19 +41,39 @@ class Retriever:
     """
 
     def __init__(
-        self, model: DualEncoder, image_size: int, max_words: int = 30, hubness: HubnessConfig | None = None
+        self,
+        model: DualEncoder,
+        image_size: int,
+        max_words: int = 30,
+        hubness: HubnessConfig | None = None,
+        scale: str | None = None,
+        bands: str | None = None,
     ) -> None:
         self.model, self.image_size, self.max_words = model.eval(), image_size, max_words
         self.hubness = hubness or HubnessConfig("dual_softmax")
+        trained = model.config.preprocessing
+        self.rendering = Rendering.parse(
+            trained.scale if scale is None else scale, trained.bands if bands is None else bands
+        )
 
     @classmethod
-    def from_pretrained(cls, name: str, device: str = "cpu", *, trust_remote_code: bool = False) -> Retriever:
+    def from_pretrained(
+        cls,
+        name: str,
+        device: str = "cpu",
+        *,
+        scale: str | None = None,
+        bands: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> Retriever:
         """Load a model that was exported.
 
         Args:
             name: a folder; the name of a model that comes with the package (``rsicd-lite``); or ``OWNER/NAME`` on the
                 Hugging Face hub.
             device: where to compute.
+            scale: see :class:`Retriever`.
+            bands: see :class:`Retriever`.
             trust_remote_code: let the model's settings run Python code that comes with a model.
 
         Raises:
@@ -53,29 +82,67 @@ class Retriever:
             WeightsError: if a package that the model is built on is not installed; the message names it.
         """
         pretrained = load_pretrained(name, trust_remote_code=trust_remote_code)
-        return cls(pretrained.model.to(device), pretrained.image_size, pretrained.max_words, pretrained.hubness)
+        settings = (pretrained.image_size, pretrained.max_words, pretrained.hubness)
+        return cls(pretrained.model.to(device), *settings, scale, bands)
 
     @torch.inference_mode()
-    def encode_images(self, images: Sequence[Image.Image], batch_size: int = 64) -> Tensor:
-        """Pictures of any size and mode to ``(N, d)`` float32, L2-normalised, on the CPU.
+    def encode_images(self, images: Iterable[Any], batch_size: int = 64, *, progress: bool = False) -> Tensor:
+        """Pictures of any size to ``(N, d)`` float32, L2-normalised, on the CPU; equal ones to equal vectors.
+
+        Args:
+            images: a list, or anything else that gives one after the other: pictures, paths, encoded bytes, arrays or
+                tensors ``(H, W)`` or ``(H, W, bands)``.
+            batch_size: pictures that are encoded at once.
+            progress: show a bar with the pictures a second.
 
         Raises:
-            BrokenImageError: for a picture that does not decode.
+            TypeError: for a single picture.
+            BrokenImageError: for a picture that does not decode, or needs a scale or bands; the message says which.
         """
+        images = _several(images)
+        total = len(images) if isinstance(images, Sized) else None
+        rows: dict[int, int] = {}  # of each distinct picture, by its key
+        order: list[int] = []
+        batch: list[Pixels] = []
         embeddings = [torch.zeros(0, self.model.embed_dim)]
-        for start in range(0, len(images), batch_size):
-            pixels = [np.asarray(decode(image)) for image in images[start : start + batch_size]]
-            batch = stack([resize(image, self.image_size) for image in pixels])
-            embeddings.append(self.model.encode_image(batch.to(self.model.device)).cpu())
-        return torch.cat(embeddings)
+        for number, image in enumerate(tqdm(images, total=total, unit=" pictures", disable=not progress)):
+            pixels = self._pixels(image, number)
+            key = int(image_keys([pixels]))
+            if key not in rows:
+                rows[key] = len(rows)
+                batch.append(pixels)
+            order.append(rows[key])
+            if len(batch) == batch_size:
+                embeddings.append(self._encode(batch))
+                batch = []
+        if batch:
+            embeddings.append(self._encode(batch))
+        return torch.cat(embeddings)[order]
+
+    def _pixels(self, image: object, number: int) -> Pixels:
+        try:
+            return resize(np.asarray(decode(image, self.rendering)), self.image_size)
+        except BrokenImageError as error:
+            name = f" ('{image}')" if isinstance(image, str | os.PathLike) else ""
+            raise type(error)(f"picture {number} of the list{name}: {error}") from error
+
+    def _encode(self, images: list[Pixels]) -> Tensor:
+        return self.model.encode_image(stack(images).to(self.model.device)).cpu()
 
     @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 128) -> Tensor:
+    def encode_texts(self, texts: Iterable[str], batch_size: int = 128) -> Tensor:
         """Sentences to ``(M, d)`` float32, L2-normalised, on the CPU; equal ones to equal vectors, so that they tie.
 
         Raises:
+            TypeError: for a single sentence, or what is none.
             ValueError: for a sentence without a word.
         """
+        if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+            raise TypeError(f"encode_texts takes a list of sentences, not one {type(texts).__name__}: give [sentence]")
+        texts = list(texts)
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"sentence {number} is of type {type(text).__name__}, not a string: {text!r:.80}")
         cleaned = [clean(text, self.max_words) for text in texts]
         if "" in cleaned:
             raise ValueError(f"sentence {cleaned.index('')} ({texts[cleaned.index('')]!r}) has no word: leave it out")
@@ -106,3 +173,18 @@ class Retriever:
         if queries not in banks:
             raise ValueError(f"there are no queries '{queries}'; possible are {sorted(banks)}")
         return hub_bias(banks[queries].cpu(), gallery, self.hubness)
+
+
+def _several(images: Iterable[Any]) -> Iterable[Any]:
+    """The pictures, refused if they are one.
+
+    Raises:
+        TypeError: naming the type, and what to give.
+    """
+    is_array = isinstance(images, np.ndarray | Tensor) and images.ndim < 4
+    single = isinstance(images, Image.Image | str | bytes | bytearray | os.PathLike | dict)
+    if is_array or single or not isinstance(images, Iterable):
+        raise TypeError(
+            f"encode_images takes several pictures, not one {type(images).__name__}: give a list of pictures: [picture]"
+        )
+    return images

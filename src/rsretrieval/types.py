@@ -31,11 +31,17 @@ class Preprocessing:
         image_size: side of the square input, in pixels; pictures are resized to it by bicubic interpolation.
         mean: of the RGB channels, for values in [0, 1].
         std: of the RGB channels.
+        scale: how values that are not 8-bit become 0 to 255, see :class:`rsretrieval.images.Scale`; null refuses them.
+            The command line takes it from the data.
+        bands: which bands become red, green and blue, such as ``4 3 2``; null for the only one or the first three. The
+            command line takes it from the data.
     """
 
     image_size: int = 224
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+    scale: str | None = None
+    bands: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(self.mean))  # settings files know lists alone
@@ -67,7 +73,9 @@ class Batch(NamedTuple):
         scenes: ``(M,)`` int64, scene class of each text's image.
         caption_values: ``(M,)`` float, value of each caption in the weighted contrastive loss.
         tokens: the texts, tokenised; empty where no tokeniser was given, and the model does it.
-        skipped: names of rows that belong here and cannot be read.
+        skipped: names of rows that belong here and cannot be read; a batch of nothing else has no images.
+        reasons: why each of them cannot be read.
+        image_keys: ``(N,)`` int64, equal for equal images (:func:`rsretrieval.images.image_keys`); None in training.
     """
 
     images: Tensor
@@ -79,6 +87,8 @@ class Batch(NamedTuple):
     caption_values: Tensor
     tokens: Tokens = {}  # noqa: RUF012 - never written to
     skipped: list[str] = []  # noqa: RUF012 - never written to
+    reasons: list[str] = []  # noqa: RUF012 - never written to
+    image_keys: Tensor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Between processes small tensors go by value: each in a shared-memory file of its own costs far more."""

@@ -7,7 +7,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from datasets import ClassLabel, Features, Value
+from datasets import Image as ImageFeature
 from forks import Child, Forks
 from local_hub import REVISION, Fault, local_hub, write_dataset
 from PIL import Image
@@ -239,7 +243,9 @@ def test_an_archive_that_arrives_damaged_is_fetched_again(child: Run, tmp_path: 
     """The stand-in lists a SHA-256 that the first copy does not have."""
     repository = tmp_path / "hub" / "acme" / "archives"
     repository.mkdir(parents=True)
-    program = "from rsretrieval.data.datasets.hub import fetch_archive; print(fetch_archive('acme/archives/a.zip')[0])"
+    program = (
+        "from rsretrieval.data.datasets.archive import fetch_archive; print(fetch_archive('acme/archives/a.zip')[0])"
+    )
     with zipfile.ZipFile(repository / "a.zip", "w") as archive:
         archive.writestr("a.txt", "a")
     with local_hub(tmp_path / "hub", tmp_path) as env:
@@ -372,3 +378,97 @@ def test_an_archive_is_unpacked_once_by_processes_that_start_together(children: 
     assert lines[0].startswith("3 ")
     assert lines[0].endswith(REVISION)
     assert len([path for path in (tmp_path / "cache" / "archives").iterdir() if path.is_dir()]) == 1
+
+
+READ = """
+import sys, json
+from rsretrieval.data import Columns, RetrievalDataModule
+options = json.loads(sys.argv[2])
+data = RetrievalDataModule("hub", sys.argv[1], Columns(**options.pop("columns", {})), image_size=8, batch_size=2,
+                           eval_batch_size=4, augmentation="none", word_deletion=0, num_workers=0, **options)
+table = data.table("train")
+grey = {name: data.stream("train").image(row).getpixel((0, 0))[0] for row, name in enumerate(table.names)}
+print(json.dumps({"captions": table.captions, "grey": grey, "scenes": [table.scene_names[n] for n in table.scenes]}))
+"""
+
+
+def test_hub2_one_of_several_configurations_is_chosen(child: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "hub" / "acme" / "ponds"
+    configurations = ""
+    for name in ("small", "large"):
+        write_dataset(folder / name, {"train": 1 if name == "small" else 2}, card=False)
+        configurations += f"- config_name: {name}\n  data_files:\n  - split: train\n    path: {name}/data/train-*\n"
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configurations}---\n")
+    with local_hub(tmp_path / "hub", tmp_path) as env:
+        error = child(env, "acme/ponds", "{}", program=READ).stderr
+        other = child(env, "acme/ponds", '{"configuration": "tiny"}', program=READ).stderr
+        large = result(child(env, "acme/ponds", '{"configuration": "large"}', program=READ))
+        small = result(child(env, "acme/ponds", '{"configuration": "small"}', program=READ))
+        archive = child(env, "acme/ponds/x.zip", '{"configuration": "small"}', program=READ).stderr
+    for message, reason in ((error, "several configurations"), (other, "no 'tiny'")):
+        assert (
+            f"DataError: the hub's 'acme/ponds' has {reason}; its configurations are ['small', 'large']: choose one by "
+            "--data.configuration NAME"
+        ) in message
+    assert "goes on later" not in error
+    assert (len(small["captions"]), len(large["captions"])) == (6, 12)
+    assert "'acme/ponds/x.zip' has no configurations: leave out --data.configuration" in archive
+
+
+def test_hubf_an_image_folder_of_the_hub(child: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "hub" / "acme" / "ponds" / "train"
+    folder.mkdir(parents=True)
+    for n in range(4):
+        Image.new("RGB", (8, 8), (n,) * 3).save(folder / f"airport_{n}.png")
+    lines = ["file_name,text", *(f"airport_{n}.png,plane {n}" for n in range(4))]
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    with local_hub(tmp_path / "hub", tmp_path) as env:
+        seen = result(child(env, "acme/ponds", '{"columns": {"captions": "text"}}', program=READ))
+    assert seen["captions"] == [[f"plane {n}"] for n in range(4)]
+    assert list(seen["grey"].values()) == [0, 1, 2, 3]
+    assert [Path(name).name for name in seen["grey"]] == [f"airport_{n}.png" for n in range(4)]
+    assert set(seen["scenes"]) == {"airport"}
+
+
+def test_u2h_a_table_of_images_and_texts_alone(child: Run, tmp_path: Path) -> None:
+    """Texts are strings, classes are numbers with names, and nothing names the images."""
+    columns = {
+        "image": [picture(n) for n in range(4)],
+        "text": [f"a pond {n}" for n in range(4)],
+        "label": [0, 1, 0, 1],
+    }
+    features = Features(image=ImageFeature(), text=Value("string"), label=ClassLabel(names=["bay", "lake"]))
+    (folder := tmp_path / "hub" / "acme" / "ponds" / "data").mkdir(parents=True)
+    table = pa.Table.from_pydict(columns, schema=features.arrow_schema)
+    pq.write_table(table, folder / "train-00000-of-00001.parquet", row_group_size=2)
+    with local_hub(tmp_path / "hub", tmp_path) as env:
+        options = {"columns": {"captions": "text", "scene": "label"}}
+        seen = result(child(env, "acme/ponds", json.dumps(options), program=READ))
+        options["columns"]["filename"] = "text"
+        error = child(env, "acme/ponds", json.dumps(options), program=READ).stderr
+    assert seen["captions"] == [[f"a pond {n}"] for n in range(4)]
+    assert seen["grey"] == {f"row {n}": n for n in range(4)}
+    assert seen["scenes"] == ["bay", "lake", "bay", "lake"]
+    assert "--data.columns.captions and --data.columns.filename are both 'text', and need columns of their own" in error
+    assert "out of reach" not in error
+
+
+def picture(grey: int) -> dict[str, Any]:
+    Image.new("RGB", (8, 8), (grey,) * 3).save(buffer := io.BytesIO(), "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def test_a18_one_caption_a_row_on_the_hub(child: Run, tmp_path: Path) -> None:
+    columns = {
+        "image": [picture(n // 2) for n in range(6)],
+        "captions": [f"plane {n}" for n in range(6)],
+        "filename": [f"{n // 2}.png" for n in range(6)],
+    }
+    (folder := tmp_path / "hub" / "acme" / "ponds" / "data").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pydict(columns), folder / "train-00000-of-00001.parquet", row_group_size=4)
+    with local_hub(tmp_path / "hub", tmp_path) as env:
+        seen = result(child(env, "acme/ponds", "{}", program=READ))
+        held_out = result(child(env, "acme/ponds", "0", "0.34"))
+    assert seen["captions"] == [["plane 0", "plane 1"], [], ["plane 2", "plane 3"], [], ["plane 4", "plane 5"], []]
+    assert len(held_out["train"]) == 4
+    assert len(held_out["valid"]) == 1

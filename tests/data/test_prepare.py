@@ -145,6 +145,67 @@ def test_a_folder_that_an_older_version_prepared_is_continued(tmp_path: Path) ->
         prepare("versioned ponds", str(tmp_path), splits=["dev"])
 
 
+def test_a_source_that_changed_since_is_refused(tiny_data: str, tmp_path: Path) -> None:
+    """Else the shards of its old rows would stay."""
+    prepare("parquet", str(tmp_path / "to"), tiny_data)
+    source = Path(tiny_data) / "train-00000-of-00001.parquet"
+    table = datasets.Dataset.from_parquet(str(source))
+    table.select(range(6)).to_parquet(source)
+    with pytest.raises(
+        DataError,
+        match=r"the files of '.*' have changed since '.*' was prepared of them \(3 files, .* then, 3 files, .* now",
+    ):
+        prepare("parquet", str(tmp_path / "to"), tiny_data)
+    manifest = json.loads((tmp_path / "to" / "prepared.json").read_text())
+    del manifest["source_files"]  # as older versions wrote it
+    (tmp_path / "to" / "prepared.json").write_text(json.dumps(manifest))
+    prepare("parquet", str(tmp_path / "to"), tiny_data)
+    assert len(parquet(tmp_path / "to").table("train").names) == 8
+    (tmp_path / "to" / "prepared.json").write_text("{")
+    with pytest.raises(
+        DataError, match=r"prepared.json' is damaged \(.*: prepare into another folder, or remove this one"
+    ):
+        prepare("parquet", str(tmp_path / "to"), tiny_data)
+
+
+def test_a_folder_that_changed_since_is_refused(tmp_path: Path) -> None:
+    (folder := tmp_path / "ponds").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    (folder / "x.csv").write_text("filename,title\na.png,a pond\n")
+    prepare("folder", str(tmp_path / "to"), str(folder))
+    prepare("folder", str(tmp_path / "to"), str(folder))
+    Image.new("RGB", (9, 9)).save(folder / "a.png")
+    with pytest.raises(DataError, match=r"have changed since"):
+        prepare("folder", str(tmp_path / "to"), str(folder))
+
+
+@pytest.mark.parametrize("name", ["./ponds", "ponds/", "/ponds", "~/ponds", "a\\ponds"])
+def test_prep_a_path_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ponds").mkdir()
+    with pytest.raises(DataError) as error:
+        prepare(name, "to")
+    assert f"'{name}' is a path: write `rsretrieval data prepare folder --path {name} --to to`" in str(error.value)
+    with pytest.raises(DataError, match=r"'ponds' is a path: name the source of its files, as in --data.source folder"):
+        prepare("ponds", "to")
+
+
+def test_rows_of_one_image_are_written_once(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(content := io.BytesIO(), "PNG")
+    columns = {
+        "image": [{"bytes": content.getvalue(), "path": None}] * 4,
+        "filename": ["a.png", "b.png", "a.png", "b.png"],
+        "captions": ["a pond", "...", "two", "three"],
+    }
+    (tmp_path / "from").mkdir()
+    datasets.Dataset.from_dict(columns).to_parquet(tmp_path / "from" / "train.parquet")
+    prepare("parquet", str(tmp_path / "to"), str(tmp_path / "from"), shard_rows=3)
+    table = parquet(tmp_path / "to").table("train")
+    assert (table.names, table.captions) == (["a.png", "b.png"], [["a pond", "two"], ["three"]])
+    files = json.loads((tmp_path / "to" / "prepared.json").read_text())["files"]
+    assert [(entry["rows"], entry["broken"]) for entry in files.values()] == [(2, []), (0, [])]
+
+
 def test_smaller_images(tiny_data: str, tmp_path: Path) -> None:
     prepare("parquet", str(tmp_path), tiny_data, size=16, splits=["valid"])
     image = Image.open(io.BytesIO(parquet(tmp_path).stream("valid").encoded(4)["bytes"]))

@@ -2,12 +2,17 @@
 
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
@@ -16,10 +21,17 @@ from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from torch import Tensor
 
-from rsretrieval.data import Columns, Record, RetrievalDataModule, Source, register_dataset
+from rsretrieval.data import Columns, Record, RetrievalDataModule, RetrievalStream, Source, register_dataset
+from rsretrieval.data import stream as stream_module
 from rsretrieval.data.loader import EpochLoader
+from rsretrieval.data.order import training_length
 from rsretrieval.data.resume import continues
+from rsretrieval.data.table import build_table
+from rsretrieval.data.transforms import evaluation
 from rsretrieval.types import Batch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tiny
 
 
 def tokenize(texts: Sequence[str]) -> dict[str, Tensor]:
@@ -78,8 +90,7 @@ def test_tokens_and_epochs_are_the_same_whichever_process_makes_them() -> None:
         new = module(2, word_deletion=0.3)
         new.tokenizer, new.trainer = tokenize, trainer()
         assert [*map(fields, of_workers)] == [*map(fields, epoch(new, new.train_dataloader(), number, batches))]
-        if batches == 12:  # workers take turns, each with its part of the epoch
-            assert sorted(map(fields, here)) == sorted(map(fields, of_workers))
+        assert [*map(fields, here)] == [*map(fields, of_workers)]
         assert all(len(batch.tokens["input_ids"]) == len(batch.texts) == 5 for batch in [*here, *of_workers])
         assert {int(p) for batch in here for p in batch.tokens["process"]} == {os.getpid()}
         processes.append({int(p) for batch in of_workers for p in batch.tokens["process"]})
@@ -117,7 +128,73 @@ def test_the_rest_of_an_epoch_after_a_resume(workers: int) -> None:
     assert len(list(loader)) == len(whole) == 12
 
 
-NOW = {"epoch": -1, "batches": 0, "num_workers": 2, "batch_size": 5, "world_size": 1, "seed": 0, "revision": None}
+def test_a_position_is_used_once_and_by_the_first_iteration_alone() -> None:
+    data = module(0)
+    loader = data.train_dataloader()
+    whole = [batch.texts for batch in loader]
+    next(iter(loader))  # to look at a batch eats none
+    assert [batch.texts for batch in loader] == whole
+    half_read = iter(loader)
+    assert [next(half_read).texts for _ in range(4)] == whole[:4]
+    assert [batch.texts for batch in loader] == whole
+    data.load_state_dict({**data.state_dict(), "epoch": 0, "batches": 7})
+    assert [batch.texts for batch in data.train_dataloader()] == whole[7:]
+    assert [batch.texts for batch in data.train_dataloader()] == whole
+    data.load_state_dict({**data.state_dict(), "epoch": 3, "batches": 7})
+    assert [batch.texts for batch in loader] == whole  # another epoch than the checkpoint's
+    data.trainer = trainer(current_epoch=3)
+    assert len(list(loader)) == len(whole)  # and the position is gone
+
+
+def test_who_looks_at_a_batch_during_training_changes_nothing() -> None:
+    data = module(0)
+    loader = data.train_dataloader()
+    whole = [batch.texts for batch in loader]
+    data.trainer = trainer(train_dataloader=None)  # as before Lightning has asked for the loader
+    data.load_state_dict({**data.state_dict(), "epoch": 0, "batches": 5})
+    assert next(iter(data.train_dataloader())).texts == whole[0]
+    data.trainer.train_dataloader = loader = data.train_dataloader()
+    training = iter(loader)
+    assert next(training).texts == whole[5]
+    assert next(iter(data.train_dataloader())).texts == whole[0]
+    assert data.state_dict()["batches"] == 6
+    assert next(training).texts == whole[6]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_the_order_is_the_same_under_any_number_of_workers(train: bool) -> None:
+    def texts(workers: int) -> list[list[str]]:
+        data = module(workers, eval_batch_size=7)
+        return [batch.texts for batch in (data.train_dataloader() if train else data.val_dataloader())]
+
+    assert texts(0) == texts(2) == texts(3)
+
+
+def drawn(batch: Batch) -> tuple[bytes, list[str]]:
+    """What is random in a batch."""
+    return batch.images.contiguous().numpy().tobytes(), batch.texts
+
+
+def test_killed_with_two_workers_and_resumed_with_none_or_three() -> None:
+    data = module(2)
+    data.trainer = trainer(current_epoch=1)
+    whole = [drawn(batch) for batch in data.train_dataloader()]
+    interrupted = iter(data.train_dataloader())
+    for _ in range(5):
+        next(interrupted)
+    state = json.loads(json.dumps(data.state_dict()))
+    for workers in (0, 1, 3):
+        again = module(workers)
+        again.trainer = trainer(current_epoch=1)
+        again.load_state_dict(state)
+        assert [drawn(batch) for batch in again.train_dataloader()] == whole[5:]
+
+
+NOW = {
+    "epoch": -1, "batches": 0, "num_workers": 2, "batch_size": 5, "world_size": 1, "seed": 0, "captions_per_image": 1,
+    "shuffle": True, "accumulate_grad_batches": 1, "limit_train_batches": 1.0, "revision": None, "by_worker": False,
+    "source": ["small ponds", ""], "columns": {}, "holdout": 0.0,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -125,32 +202,139 @@ NOW = {"epoch": -1, "batches": 0, "num_workers": 2, "batch_size": 5, "world_size
     [
         ({}, None),
         ({"revision": "abc"}, None),
-        ({"num_workers": 0}, "it was written with num_workers=0, and this run has num_workers=2"),
+        ({"num_workers": 0}, None),
+        ({"num_workers": 0, "by_worker": True}, "written with num_workers=0, and this run has num_workers=2"),
+        ({"num_workers": 3, "by_worker": None}, "written with num_workers=3, and this run has num_workers=2"),
+        ({"by_worker": None}, "an older version wrote it, whose loading processes divided an epoch otherwise"),
         ({"batch_size": 100, "seed": 1}, "with batch_size=100, seed=1, and this run has batch_size=5, seed=0"),
         ({"world_size": 4}, "it was written with world_size=4, and this run has world_size=1"),
+        ({"captions_per_image": 2}, "with captions_per_image=2, and this run has captions_per_image=1"),
+        ({"shuffle": False}, "with shuffle=False, and this run has shuffle=True"),
+        ({"accumulate_grad_batches": 3}, "with accumulate_grad_batches=3, and this run has accumulate_grad_batches=1"),
+        ({"limit_train_batches": 5}, "with limit_train_batches=5, and this run has limit_train_batches=1.0"),
+        ({"source": ["small ponds", "elsewhere"]}, None),  # of the same rows
+        ({"rows": "others"}, "the rows or captions of the training split have changed since"),
+        ({"rows": "others", "holdout": 0.2}, "it was written with holdout=0.2, and this run has holdout=0.0"),
+        ({"rows": "others", "source": ["hub", "a/b"]}, "with source=['hub', 'a/b'], and this run has source=['small"),
         ({"num_workers": None}, "an older version wrote it"),
     ],
 )
 def test_positions_that_do_not_continue_start_their_epoch_again(
     change: dict[str, Any], reason: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    state = {**NOW, "epoch": 3, "batches": 4} | change
-    state = {key: value for key, value in state.items() if value is not None}
-    assert (continues(state, NOW) or "").find(reason or "") >= 0
-    assert (continues(state, NOW) is None) == (reason is None)
-    assert continues({**state, "batches": 0}, NOW) is None  # in no epoch's middle
     data = module(2)
     data.trainer = trainer()
+    data.table("train")
+    now = data.state_dict()
+    state = {**now, "columns": now["columns"], "epoch": 3, "batches": 4} | change
+    state = {key: value for key, value in state.items() if value is not None}
+    assert set(NOW) <= set(now)
+    assert (continues(state, now) or "").find(reason or "") >= 0
+    assert (continues(state, now) is None) == (reason is None)
+    assert continues({**state, "batches": 0}, now) is None  # in no epoch's middle
     data.load_state_dict(state)
-    expected = (3, 4) if reason is None else (-1, 0)
+    expected = (3, 4 - 4 % state.get("accumulate_grad_batches", 1)) if reason is None else (-1, 0)
     assert (data.state_dict()["epoch"], data.state_dict()["batches"]) == expected
-    assert data.restart_reason(state) == continues(state, NOW)
-    warned = f"epoch 3 is not kept, so where the run was in its middle that epoch starts again: {continues(state, NOW)}"
+    warned = f"epoch 3 is not kept, so where the run was in its middle that epoch starts again: {continues(state, now)}"
     assert caplog.text.count(warned) == (reason is not None)
     caplog.clear()
     data.trainer = trainer(state=SimpleNamespace(fn=TrainerFn.TESTING))
     data.load_state_dict(state)
     assert not caplog.text
+    assert data.restart_reason(state) is None
+
+
+def test_a_position_between_two_steps_goes_back_to_the_last_one(caplog: pytest.LogCaptureFixture) -> None:
+    data = module(0)
+    data.trainer = trainer(accumulate_grad_batches=3)
+    whole = [batch.texts for batch in data.train_dataloader()]
+    data.load_state_dict({**data.state_dict(), "epoch": 0, "batches": 5})
+    assert "middle of 3 batches whose gradients are added up: those since the last step are trained on" in caplog.text
+    assert [batch.texts for batch in data.train_dataloader()] == whole[3:]
+
+
+class Numbered(Source):
+    """Rows in blocks of given sizes."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+
+    def records(self, split: str) -> list[Record]:
+        return [
+            Record(f"{n}.png", tuple(f"row {n} caption {c}" for c in range(1 + n % 3))) for n in range(sum(self.sizes))
+        ]
+
+    def blocks(self, split: str) -> list[int]:
+        return self.sizes
+
+    def read(self, split: str, block: int) -> list[Image.Image]:
+        return [Image.new("RGB", (4, 4))] * self.sizes[block]
+
+
+def lanes(stream: RetrievalStream, workers: int) -> list[list[str]]:
+    """The texts of each batch, as a loader with that many workers gives them, without the processes."""
+
+    def lane(number: int) -> Iterator[Batch]:
+        iterator = iter(stream)
+        info = SimpleNamespace(id=number, num_workers=workers)
+        while True:
+            with patch.object(stream_module, "get_worker_info", lambda: info):
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            yield batch
+
+    if not workers:
+        return [batch.texts for batch in stream]
+    texts: list[list[str]] = []
+    turns = [lane(number) for number in range(workers)]
+    while turns:
+        for turn in list(turns):
+            batch = next(turn, None)
+            if batch is None:
+                turns.remove(turn)
+            else:
+                texts.append(batch.texts)
+    return texts
+
+
+BLOCKS = st.one_of(st.lists(st.integers(2, 9), min_size=1, max_size=6), st.integers(4, 30).map(lambda n: [1] * n))
+
+
+@hypothesis.settings(max_examples=tiny.examples(40), deadline=None)
+@hypothesis.given(st.data(), BLOCKS, st.integers(1, 4), st.sampled_from([0, 1, 2, 3]), st.sampled_from([0, 1, 2, 3]))
+def test_each_remaining_sample_once_wherever_a_run_is_killed(
+    draw: st.DataObject, sizes: list[int], batch_size: int, before: int, after: int
+) -> None:
+    world = draw.draw(st.sampled_from([1, 2]), "processes")
+    shard = draw.draw(st.integers(0, world - 1), "rank"), world
+    per_image = draw.draw(st.sampled_from([None, 1, 2]), "captions an image")
+    source = Numbered(sizes)
+    table = build_table(source, "train")
+    hypothesis.assume(training_length(table, per_image, batch_size, world))
+
+    def stream() -> RetrievalStream:
+        result = RetrievalStream(
+            source, "train", table, evaluation(4), batch_size, shard, train=True, captions_per_image=per_image, window=5
+        )
+        result.epoch = 2
+        return result
+
+    whole = lanes(stream(), before)
+    assert max(Counter(text for batch in whole for text in batch).values()) == 1
+    assert len(whole) == len(stream())
+    killed = draw.draw(st.integers(0, len(whole) - 1), "batches before the kill")
+    settings = {"batch_size": batch_size, "world_size": world, "seed": 0, "by_worker": max(sizes) > 1}
+    state, now = ({**settings, "epoch": 2, "batches": killed, "num_workers": workers} for workers in (before, after))
+    if killed and continues(state, now) is None:
+        rest = stream()
+        rest.skip = killed
+        assert lanes(rest, after) == whole[killed:]
+    else:
+        assert not killed or max(sizes) > 1
+        assert sorted(t for batch in lanes(stream(), after) for t in batch) == sorted(
+            t for batch in whole for t in batch
+        )
 
 
 def test_the_revision_of_a_checkpoint_is_read_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,12 +1,9 @@
 """Exactly once an epoch, equal batches on all ranks, deterministic, resumable; sources and their errors."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -14,7 +11,6 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from rsretrieval.data import (
-    BrokenRowError,
     Columns,
     DataError,
     MissingSplitError,
@@ -27,7 +23,6 @@ from rsretrieval.data import (
 from rsretrieval.data.captions import clean, delete_words, length_values
 from rsretrieval.data.datasets.holdout import HoldoutSource
 from rsretrieval.data.order import training_pairs
-from rsretrieval.data.reader import decode_row
 from rsretrieval.data.scenes import scene_names
 from rsretrieval.data.transforms import AUGMENTATIONS, evaluation, training
 from rsretrieval.types import text_ids
@@ -162,61 +157,6 @@ def test_augmentations_give_images(name: str) -> None:
         training("x", 32)
 
 
-def write_parquet(folder: Path, columns: dict) -> None:
-    features = datasets.Features(
-        {
-            k: datasets.Image()
-            if k == "image"
-            else datasets.List(datasets.Value("string"))
-            if k == "captions"
-            else datasets.Value("string")
-            for k in columns
-        }
-    )
-    datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / "train-00000-of-00001.parquet")
-
-
-def test_parquet_and_folder_give_the_same_rows(tmp_path: Path) -> None:
-    images = [Image.new("RGB", (4, 4), (i * 40,) * 3) for i in range(3)]
-    (tmp_path / "images").mkdir()
-    for i, image in enumerate(images):
-        image.save(tmp_path / "images" / f"pond_{i}.png")
-    names = [f"pond_{i}.png" for i in range(3)]
-    write_parquet(tmp_path, {"image": images, "captions": [["a", "b"]] * 3, "filename": names})
-    rows = [{"filename": n, "split": "train", "sentences": [{"raw": "a"}, {"raw": "b"}]} for n in names]
-    (tmp_path / "dataset.json").write_text(json.dumps({"images": rows}))
-    parquet, folder = (build_source(name, str(tmp_path), Columns()) for name in ("parquet", "folder"))
-    assert parquet.records("train") == folder.records("train")
-    assert [decode_row(s.read("train", 2)[0], "").getpixel((0, 0)) for s in (parquet, folder)] == [(80, 80, 80)] * 2
-    with pytest.raises(DataError, match=r"no split 'test': it needs files test-\*.parquet and has the splits"):
-        parquet.records("test")
-    with pytest.raises(DataError, match=r"no split 'valid'.*it has \['train'\]"):
-        folder.records("valid")
-    (tmp_path / "images" / "pond_1.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"'pond_1\.png' cannot be decoded"):
-        decode_row(folder.read("train", 1)[0], "pond_1.png")
-
-
-def test_wrong_sources(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"no data source 'ftp'; possible are \[.*'folder',.*'hub',.*'parquet'.*'rsitmd'"
-    ):
-        build_source("ftp", "", Columns())
-    with pytest.raises(DataError, match=r"no data source 'rsidc' \(did you mean 'rsicd'"):
-        build_source("rsidc", "", Columns())
-    with pytest.raises(DataError, match=r"'synthetic' has no revisions: leave out --data.revision \('main'\)"):
-        build_source("synthetic", "", Columns(), "main")
-    with pytest.raises(DataError, match="no folder 'nowhere'"):
-        build_source("parquet", "nowhere", Columns())
-    with pytest.raises(DataError, match="holds 0 JSON files"):
-        build_source("folder", str(tmp_path), Columns())
-    write_parquet(tmp_path, {"image": [Image.new("RGB", (4, 4))], "filename": ["a.png"]})
-    with pytest.raises(
-        DataError, match=r"has no column \['captions'\]; it has \['image', 'filename'\].*--data.columns"
-    ):
-        build_source("parquet", str(tmp_path), Columns()).records("train")
-
-
 def test_synthetic_source() -> None:
     source = build_source("synthetic", "", Columns())
     assert [len(source.records(split)) for split in ("train", "valid", "test")] == [2400, 300, 300]
@@ -267,23 +207,3 @@ def test_holdout_out_of_blocks() -> None:
         assert [f"{image.getpixel((0, 0))[0]}.png" for image in images] == names
         seen += names
     assert sorted(seen) == [f"{row}.png" for row in range(8)]
-
-
-def test_folder_of_a_list_for_each_split(tmp_path: Path) -> None:
-    """PIR's layout: captions of an image one by one in training, together in evaluation."""
-    train = [{"image": f"ponds/a/{n}.png", "caption": f"pond {n} {k}", "image_id": n} for n in (1, 2) for k in (0, 1)]
-    (tmp_path / "ponds_train.json").write_text(json.dumps(train))
-    (tmp_path / "ponds_val.json").write_text(json.dumps([{"image": "ponds/b/1.png", "caption": ["a lake", "two"]}]))
-    for place, grey in (("a/1", 10), ("a/2", 20), ("b/1", 30)):
-        (tmp_path / "images" / "ponds" / place).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4, 4), (grey,) * 3).save(tmp_path / "images" / "ponds" / f"{place}.png")
-    source = build_source("folder", str(tmp_path), Columns())
-    assert source.records("train") == [Record(f"ponds/a/{n}.png", (f"pond {n} 0", f"pond {n} 1")) for n in (1, 2)]
-    assert source.records("valid") == [Record("ponds/b/1.png", ("a lake", "two"))]
-    assert decode_row(source.read("valid", 0)[0], "").getpixel((0, 0)) == (30,) * 3
-    source.rows[0]["filename"] = "1.png"  # in a and in b
-    with pytest.raises(BrokenRowError, match=r"'1.png' is 2 times below .*: one file of that name is needed"):
-        source.read("train", 0)
-    (tmp_path / "more_val.json").write_text((tmp_path / "ponds_val.json").read_text())
-    with pytest.raises(DataError, match=r"holds 3 JSON files .*more_val.*each split needs one"):
-        build_source("folder", str(tmp_path), Columns())

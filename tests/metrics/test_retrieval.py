@@ -78,6 +78,42 @@ def test_merged_has_each_image_and_text_once() -> None:
     assert by_owner == {(owner, tuple(text[t].tolist())) for owner, t in zip(OWNERS.tolist(), TEXTS, strict=True)}
 
 
+def test_equal_images_have_the_embedding_of_the_first() -> None:
+    """Images 0 and 2 are equal, and batches of two and of one rounded them differently: 0.8 and 0.9 beside 1's 0.85.
+
+    The text of each is the first axis. Tied, images 0 and 2 rank behind 1 at 0.85: text query 1 succeeds at once, 0 and
+    2 never at rank 1 and each every second time within 2. Untied, image 2 would be first: another figure.
+    """
+    axis = torch.tensor([[1.0, 0.0]])
+    batches = [([0, 1], [0.8, 0.85], [-5, 6]), ([2], [0.9], [-5])]
+
+    def recall(batches: list, *, keyed: bool = True) -> CrossModalRecall:
+        metric = CrossModalRecall(ks=(1, 2))
+        for ids, cosines, keys in batches:
+            metric.update(
+                image=torch.tensor([[cosine, (1 - cosine**2) ** 0.5] for cosine in cosines]),
+                image_ids=torch.tensor(ids),
+                text=axis if 0 in ids else torch.zeros(0, 2),
+                text_ids=torch.tensor([7] if 0 in ids else []).long(),
+                caption_text_ids=torch.tensor([7] * len(ids)),
+                caption_image_ids=torch.tensor(ids),
+                image_keys=torch.tensor(keys) if keyed else None,
+            )
+        return metric
+
+    tied = recall(batches)
+    assert tied.merged().image[0].equal(tied.merged().image[2])
+    assert tied.merged().image[2, 0] == pytest.approx(0.8)
+    figures = tied.compute()
+    # One text describes all three images; its three captions are three queries.
+    assert figures["t2i_R@1"] == pytest.approx(100 * (0 + 1 + 0) / 3)
+    assert figures["t2i_R@2"] == pytest.approx(100 * (0.5 + 1 + 0.5) / 3)
+    other_ranks_first = recall(batches[::-1])  # what came first, whichever process had it
+    assert other_ranks_first.merged().image.equal(tied.merged().image)
+    untied = recall(batches, keyed=False)
+    assert untied.compute()["t2i_R@2"] == pytest.approx(100 * (0 + 1 + 1) / 3)
+
+
 GOOD = {
     "image": torch.eye(2), "image_ids": torch.arange(2), "text": torch.eye(2), "text_ids": torch.tensor([5, 6]),
     "caption_text_ids": torch.tensor([5, 6, 6]), "caption_image_ids": torch.tensor([0, 0, 1]),
@@ -88,6 +124,7 @@ GOOD = {
     ("change", "message"),
     [
         ({"image_ids": torch.arange(3)}, r"image \(2, 2\) and image_ids \(3,\) do not match"),
+        ({"image_keys": torch.arange(1)}, r"image \(2, 2\) and image_keys \(1,\) do not match"),
         ({"text_ids": torch.arange(1)}, r"text \(2, 2\) and text_ids \(1,\) do not match"),
         ({"caption_image_ids": torch.arange(2)}, r"caption_text_ids \(3,\) and caption_image_ids \(2,\) do not match"),
         ({"caption_text_ids": torch.tensor([5, 6, 7])}, r"1 of 3 captions belong to text ids that .* such as 7"),

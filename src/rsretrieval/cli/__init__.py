@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from rsretrieval import __version__
 from rsretrieval.cli.help import cached_help
@@ -48,3 +51,24 @@ def main(args: Sequence[str] | None = None) -> None:
     for verbose in ("httpx", "fsspec", "matplotlib"):
         logging.getLogger(verbose).setLevel(logging.WARNING)
     importlib.import_module(place).main(arguments)
+
+
+def entry() -> NoReturn:
+    """The program: like :func:`main`, but an error that is the user's to fix is a message, not a traceback."""
+    try:
+        main()
+    except Exception as error:
+        if os.environ.get("RSRETRIEVAL_TRACEBACK") or not _is_for_user(error):
+            raise
+        sys.exit(f"rsretrieval: {type(error).__name__}: {error}\n(RSRETRIEVAL_TRACEBACK=1 shows where it was raised)")
+    sys.exit(0)
+
+
+def _is_for_user(error: BaseException) -> bool:
+    """Whether this package raised an error on purpose: one of its own classes, or an ordinary one in its own code."""
+    if type(error).__module__.partition(".")[0] == "rsretrieval":
+        return True
+    if not isinstance(error, ValueError | FileNotFoundError | ImportError | RuntimeError):
+        return False
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "rsretrieval"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def resolve(arguments: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
 
     resolved: list[str] = []
     contents: list[dict[str, Any]] = []
-    for argument, name in _with_configs(current_arguments(arguments)):
+    for argument, name in _with_configs(map(_null, current_arguments(arguments))):
         if name is None or name.lstrip().startswith("{"):  # a configuration may be written out
             resolved += [argument] if name is None else [_OPTIONS[1], name]
             continue
@@ -60,7 +60,15 @@ def resolve(arguments: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
     return resolved, contents
 
 
-def _with_configs(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+def _null(argument: str) -> str:
+    """``None``, as sweep agents write it, is YAML's ``null``."""
+    option, _, value = argument.partition("=")
+    if argument == "None":
+        return "null"
+    return f"{option}=null" if option.startswith("--") and value == "None" else argument
+
+
+def _with_configs(arguments: Iterable[str]) -> Iterator[tuple[str, str | None]]:
     """Each argument, and for ``-c`` the configuration that it names."""
     rest = iter(arguments)
     for argument in rest:

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rsretrieval.cli.configs import resolve
 from rsretrieval.cli.plugins import load_plugins
 from rsretrieval.cli.run_folder import RunConfig, find_checkpoint, lock_folder, set_aside
+from rsretrieval.cli.signals import exit_status_of_signals
 from rsretrieval.compatibility import current_model_settings
 from rsretrieval.data.datamodule import RetrievalDataModule
+from rsretrieval.models.config import check_remote_code
+from rsretrieval.models.weights import tensors_follow
 from rsretrieval.training.callbacks import EmbeddingWriter, RetrievalReport, ValueGuidedLearning
+from rsretrieval.training.checkpoint_io import write_checkpoints_whole
 from rsretrieval.training.module import RetrievalModule
 from rsretrieval.training.schedule import PAPER_STAGES
 from rsretrieval.types import Preprocessing
@@ -106,15 +111,24 @@ class RetrievalCLI(LightningCLI):
         if config.get("ckpt_path") in ("best", "last"):
             config.ckpt_path = str(find_checkpoint(Path(config.checkpoint.dirpath), config.ckpt_path))
 
+    def instantiate_classes(self) -> None:
+        """With a checkpoint to come, towers need no weights of their own: every tensor is in it."""
+        config: Any = self.config[self.subcommand] if self.subcommand else self.config
+        with tensors_follow() if config.get("ckpt_path") else nullcontext():
+            super().instantiate_classes()
+
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Without checkpoints where the trainer is told to write none."""
-        if config.get("enable_checkpointing") is False:
+        """Without checkpoints where the trainer is told to write none, and without a logger where it has to be bare."""
+        if config.get("barebones"):
+            config = {**config, "logger": False}
+        if config.get("enable_checkpointing") is False or config.get("barebones"):
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         return super()._instantiate_trainer(config, callbacks)
 
     def before_fit(self) -> None:
         """Keep other processes out of the run's folder, and an earlier run's checkpoints apart from this one's."""
         config: Any = self.config[self.subcommand]
+        write_checkpoints_whole(self.trainer)
         self._lock = None
         if self.trainer.is_global_zero:
             self._lock = lock_folder(Path(self.trainer.default_root_dir))
@@ -146,6 +160,7 @@ def model_of_checkpoint(arguments: Sequence[str]) -> list[str]:
     settings = current_model_settings(content.get("hyper_parameters", {}))
     if "encoder" not in settings:
         return []  # of another module
+    check_remote_code(settings["encoder"], f"'{file}'", trusted=False)
     preprocessing = {"image_size": Preprocessing.image_size, **settings["encoder"].get("preprocessing", {})}
     data = {name: preprocessing.get(name) for name in PREPROCESSING}
     return ["--config", json.dumps({"model": settings, "data": data})]
@@ -170,12 +185,13 @@ def main(arguments: Sequence[str]) -> None:
     if not sets_part("model", resolved, contents):
         resolved = [*resolved[:1], *model_of_checkpoint(resolved), *resolved[1:]]
     own_model, own_data = (names_class(part, resolved, contents) for part in ("model", "data"))
-    RetrievalCLI(
-        LightningModule if own_model else RetrievalModule,
-        LightningDataModule if own_data else RetrievalDataModule,
-        subclass_mode_model=own_model,
-        subclass_mode_data=own_data,
-        args=resolved,
-        seed_everything_default=0,
-        save_config_callback=RunConfig,
-    )
+    with exit_status_of_signals():
+        RetrievalCLI(
+            LightningModule if own_model else RetrievalModule,
+            LightningDataModule if own_data else RetrievalDataModule,
+            subclass_mode_model=own_model,
+            subclass_mode_data=own_data,
+            args=resolved,
+            seed_everything_default=0,
+            save_config_callback=RunConfig,
+        )

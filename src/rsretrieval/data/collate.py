@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rsretrieval.data.captions import delete_words
 from rsretrieval.data.table import Table
-from rsretrieval.images import Pixels, stack
+from rsretrieval.images import Pixels, image_keys, stack
 from rsretrieval.types import Batch, Tokenizer, text_ids
 
 
@@ -38,11 +38,13 @@ class Collate:
         word_deletion: probability of each word; None to leave captions whole, and draw nothing.
         tokenizer: of the texts as they are in the batch; None leaves ``Batch.tokens`` empty. It is sent to the loader's
             workers, so it must be picklable, and should not hold a model.
+        image_keys: whether to give each image its key, so that equal ones can be told.
     """
 
     table: Table
     word_deletion: float | None = None
     tokenizer: Tokenizer | None = None
+    image_keys: bool = False
 
     def __call__(self, samples: Sequence[Sample], skipped: Sequence[str] = (), buffer: Tensor | None = None) -> Batch:
         """The batch of ``N`` samples with ``M`` captions in all.
@@ -68,4 +70,5 @@ class Collate:
             caption_values=torch.tensor([table.values[row][number] for row, number in pairs]),
             tokens={} if self.tokenizer is None else dict(self.tokenizer(texts)),
             skipped=list(skipped),
+            image_keys=image_keys(sample.image for sample in samples) if self.image_keys else None,
         )

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.trainer.states import TrainerFn
 
 from rsretrieval.data.checks import check_choice, check_fractions, check_least
 from rsretrieval.data.datasets.base import SPLITS, Columns, Source
 from rsretrieval.data.datasets.holdout import hold_out
 from rsretrieval.data.datasets.registry import build_source
 from rsretrieval.data.loader import EpochLoader
-from rsretrieval.data.resume import continues
+from rsretrieval.data.resume import CheckpointedPosition, Position
 from rsretrieval.data.stream import RetrievalStream
 from rsretrieval.data.table import Table, build_table
 from rsretrieval.data.transforms import AUGMENTATIONS, evaluation, training
 from rsretrieval.distributed import run_seed
+from rsretrieval.images import Rendering
 from rsretrieval.types import Tokenizer
 
-log = logging.getLogger(__name__)
 
-
-class RetrievalDataModule(LightningDataModule):
+class RetrievalDataModule(CheckpointedPosition, LightningDataModule):
     """Images and captions of one source.
 
     Args:
@@ -52,7 +48,11 @@ class RetrievalDataModule(LightningDataModule):
         max_broken: fraction of a split's rows that may be left out because they are broken.
         predict_split: the split that ``predict`` embeds.
         seed: of order and augmentation; null for the run's (``--seed_everything``).
+        scale: how images that are not 8-bit become 8-bit (:class:`rsretrieval.images.Scale`): dtype, minmax, minmax LOW
+            HIGH or percentile LOW HIGH; null refuses them.
+        bands: which of many bands become red, green and blue, such as ``4 3 2``; null for the first three.
         revision: hub: commit, tag or branch to read; null settles on the newest once and keeps it in checkpoints.
+        configuration: hub: which of a data set's configurations to read; null for the only one.
 
     Attributes:
         tokenizer: of the model, set before the loaders are made, so that their workers tokenise (``Batch.tokens``).
@@ -82,7 +82,10 @@ class RetrievalDataModule(LightningDataModule):
         max_broken: float = 0.01,
         predict_split: str = "valid",
         seed: int | None = None,
+        scale: str | None = None,
+        bands: str | None = None,
         revision: str | None = None,
+        configuration: str | None = None,
     ) -> None:
         super().__init__()
         check_least(
@@ -94,17 +97,18 @@ class RetrievalDataModule(LightningDataModule):
         check_choice(AUGMENTATIONS, augmentation=augmentation)
         check_choice(SPLITS, predict_split=predict_split)
         self.source_name, self.path, self.columns, self.revision = source, path, columns, revision
+        self.configuration = configuration
         self.image_size, self.eval_image_size = image_size, eval_image_size or image_size
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augmentation, self.word_deletion, self.max_words = augmentation, word_deletion, max_words
         self.captions_per_image, self.shuffle, self.scene_file = captions_per_image, shuffle, scene_file
         self.max_broken, self.predict_split, self.holdout = max_broken, predict_split, holdout
         self.caption_values, self.seed = caption_values, run_seed() if seed is None else seed
+        self.rendering = Rendering.parse(scale, bands)
         self.tokenizer: Tokenizer | None = None
-        self._settled = revision
+        self._settled, self._position = revision, Position()
         self._source: Source | None = None
         self._tables: dict[str, Table] = {}
-        self._position = {"epoch": -1, "batches": 0}
 
     @property
     def source(self) -> Source:
@@ -114,7 +118,7 @@ class RetrievalDataModule(LightningDataModule):
             DataError: if it does not build.
         """
         if self._source is None:
-            source = build_source(self.source_name, self.path, self.columns, self._settled)
+            source = build_source(self.source_name, self.path, self.columns, self._settled, self.configuration)
             self._source = hold_out(source, self.holdout)
             self._settled = self._source.revision
         return self._source
@@ -167,59 +171,30 @@ class RetrievalDataModule(LightningDataModule):
             seed=self.seed,
             word_deletion=self.word_deletion,
             captions_per_image=self.captions_per_image,
-            shuffle=self.shuffle,
+            shuffle=self.shuffle and not getattr(self.trainer, "overfit_batches", 0),
             tokenizer=self.tokenizer,
+            rendering=self.rendering,
         )
 
     def _loader(self, split: str, *, train: bool = False) -> EpochLoader:
+        stream = self.stream(split, train=train)
+
         def epoch() -> int:
             return self.trainer.current_epoch if self.trainer and train else 0
 
+        def position() -> Position | None:
+            trained_on = getattr(self.trainer, "train_dataloader", stream)  # others are only looked at
+            return self._position if train and stream in (trained_on, getattr(trained_on, "dataset", None)) else None
+
         return EpochLoader(
-            self.stream(split, train=train),
+            stream,
             epoch,
-            self._position if train else {"epoch": -1, "batches": 0},
+            position,
             self.max_broken,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Epoch and batches of it that were trained on, how they were divided, and the revision of the rows.
-
-        Lightning keeps it in its checkpoints. Not in the loader, whose state Lightning restores too late where the
-        length was asked for before.
-        """
-        return {
-            **self._position,
-            "num_workers": self.num_workers,
-            "batch_size": self.batch_size,
-            "world_size": self.trainer.world_size if self.trainer else 1,
-            "seed": self.seed,
-            "revision": self._settled,
-            "source": [self.source_name, self.path],
-        }
-
-    def restart_reason(self, state: Mapping[str, Any]) -> str | None:
-        """Why the epoch of a checkpoint's state starts again; None if it goes on, or was at its end."""
-        return continues(state, self.state_dict())
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Read the rows of the checkpoint's revision, and go on in the middle of its epoch if that is possible."""
-        revision = state_dict.get("revision")
-        if self.revision is None and revision and state_dict.get("source") == [self.source_name, self.path]:
-            if self._settled not in (None, revision):
-                log.info("reading revision %s as the checkpoint did, not the newest, %s", revision, self._settled)
-            self._settle(revision)
-        reason = self.restart_reason(state_dict)
-        if reason and (self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING):
-            log.warning(
-                "the position in epoch %d is not kept, so where the run was in its middle that epoch starts again: %s",
-                state_dict["epoch"],
-                reason,
-            )
-        self._position.update({"epoch": -1, "batches": 0} if reason else {k: state_dict[k] for k in self._position})
 
     def train_dataloader(self) -> EpochLoader:
         """Batches of pairs."""

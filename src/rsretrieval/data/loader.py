@@ -4,23 +4,47 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import cv2
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 
 from rsretrieval.data.datasets.base import check_broken
+from rsretrieval.data.resume import Position
 from rsretrieval.data.stream import RetrievalStream
 from rsretrieval.types import Batch
 
 log = logging.getLogger(__name__)
 
 
+def check_unreadable(stream: RetrievalStream, unreadable: Mapping[str, str], max_broken: float) -> None:
+    """Refuse a split of which too much cannot be read.
+
+    Args:
+        stream: of the split.
+        unreadable: names of rows, with the reasons.
+        max_broken: fraction of the split's images.
+
+    Raises:
+        DataError: with the first row's reason.
+    """
+    reason = next(iter(unreadable.values()), "")
+    check_broken(list(unreadable), stream.table.images, stream.split, max_broken, reason)
+
+
 def _one_thread(_: int) -> None:
     """Workers share the cores; OpenCV and tokenisers would use them all in each, and their threads fear forks."""
     cv2.setNumThreads(0)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+class _InTheStreamsOrder(SequentialSampler):
+    """What a stream has for a sampler: it says that nothing shuffles but the stream itself."""
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield None
 
 
 class EpochLoader(DataLoader[Batch]):
@@ -31,10 +55,14 @@ class EpochLoader(DataLoader[Batch]):
     Args:
         stream: what to load.
         epoch: gives the current epoch.
-        position: ``epoch`` and ``batches``, how many of its batches were taken; kept up to date, and the place to start
-            from. After the last batch of an epoch ``batches`` is 0: none of a running epoch.
+        position: gives the run's position, where this loader is the one that the run trains on: it is kept up to date,
+            and the first iteration after a resume starts from it. None for others, which start at the beginning.
         max_broken: fraction of the split's rows that may be broken.
         options: see DataLoader.
+
+    Attributes:
+        max_broken: see the arguments.
+        unreadable: names of the broken rows that this process came upon, with the reasons.
     """
 
     dataset: RetrievalStream
@@ -43,37 +71,40 @@ class EpochLoader(DataLoader[Batch]):
         self,
         stream: RetrievalStream,
         epoch: Callable[[], int],
-        position: dict[str, int],
+        position: Callable[[], Position | None],
         max_broken: float,
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(stream, batch_size=None, worker_init_fn=_one_thread, **options)
+        # Lightning's overfit_batches would put another in its place; DataLoader itself lets nobody change it.
+        self.__dict__["sampler"] = _InTheStreamsOrder(stream)
         # A worker is ahead by what is prefetched, while one more batch is being copied.
         stream.buffers = (self.prefetch_factor or 0) + 2
-        self._epoch, self._max_broken = epoch, max_broken
-        self._broken: set[str] = set()
-        self._position = position
+        self._epoch, self._position, self.max_broken = epoch, position, max_broken
+        self.unreadable: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """The rest of the current epoch's batches.
+        """The current epoch's batches; the rest of them, in the first iteration after a resume.
 
         Raises:
             DataError: if too many rows are broken.
         """
-        stream, epoch = self.dataset, self._epoch()
+        stream, epoch, position = self.dataset, self._epoch(), self._position()
         length = len(stream)
-        taken = self._position["batches"] if self._position["epoch"] == epoch else 0
+        taken = position.start(epoch) if position is not None else 0
         stream.epoch, stream.skip = epoch, taken if taken < length else 0
         for number, batch in enumerate(super().__iter__(), stream.skip + 1):
-            self._position.update(epoch=epoch, batches=number if number < length else 0)
-            self._check_skipped(batch.skipped)
+            if position is not None:
+                position.epoch, position.batches, position.is_complete = epoch, number, number == length
+            self._check_skipped(batch)
             # A worker writes to the same buffer again; pinning has copied the images already.
             reused = self.num_workers > 0 and not batch.images.is_pinned()
             yield batch._replace(images=batch.images.clone()) if reused else batch
 
-    def _check_skipped(self, skipped: Sequence[str]) -> None:
+    def _check_skipped(self, batch: Batch) -> None:
         stream = self.dataset
-        for name in set(skipped) - self._broken:
-            self._broken.add(name)
-            log.warning("split '%s': row '%s' is broken and left out", stream.split, name)
-        check_broken(sorted(self._broken), len(stream.table.names), stream.split, self._max_broken)
+        for name, reason in zip(batch.skipped, batch.reasons, strict=True):
+            if name not in self.unreadable:
+                self.unreadable[name] = reason
+                log.warning("split '%s': row '%s' is broken and left out: %s", stream.split, name, reason)
+        check_unreadable(stream, self.unreadable, self.max_broken)

@@ -18,6 +18,11 @@ def _caption_counts(table: Table) -> Ints:
     return np.array([len(captions) for captions in table.captions], np.int64)
 
 
+def has_blocks(table: Table) -> bool:
+    """Whether rows are read several at once; each loading process then has blocks, and batches, of its own."""
+    return max(table.blocks, default=1) > 1
+
+
 def training_pairs(
     table: Table, epoch: int, seed: int, per_image: int | None, window: int, *, shuffle: bool = True
 ) -> Ints:

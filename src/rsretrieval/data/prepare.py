@@ -36,7 +36,10 @@ def prepare(
     scene_file: str | None = None,
     max_words: int = 30,
     max_broken: float = 0.01,
+    scale: str | None = None,
+    bands: str | None = None,
     revision: str | None = None,
+    configuration: str | None = None,
 ) -> None:
     """Write a data set as ``SPLIT-00000-of-00009.parquet``, to be read by ``--data.source parquet --data.path TO``.
 
@@ -56,11 +59,16 @@ def prepare(
         scene_file: JSON of file name to scene class.
         max_words: longest caption, in words.
         max_broken: fraction of a split's rows that may be left out because they are broken.
+        scale: how images that are not 8-bit become 8-bit (:class:`rsretrieval.images.Scale`): dtype, minmax, minmax LOW
+            HIGH or percentile LOW HIGH; null refuses them.
+        bands: which of many bands become red, green and blue, such as ``4 3 2``; null for the first three.
         revision: hub: commit, tag or branch to read; null for the newest.
+        configuration: hub: which of a data set's configurations to read; null for the only one.
 
     Raises:
         MissingSplitError: if the source does not have a split that was asked for.
-        DataError: if the folder was prepared with other settings, or too many rows are broken.
+        DataError: if the folder was prepared with other settings or the source has changed since, or too many rows are
+            broken.
     """
     import datasets
 
@@ -68,9 +76,11 @@ def prepare(
     from rsretrieval.data.reader import ImageReader
     from rsretrieval.data.shards import ShardWriter
     from rsretrieval.data.table import build_table
+    from rsretrieval.images import Rendering
 
-    source_name, path = ("hub", name) if "/" in name else (name, path)
-    source = hold_out(build_source(source_name, path, columns, revision), holdout)
+    rendering = Rendering.parse(scale, bands)
+    source_name, path = _source_and_path(name, path, to)
+    source = hold_out(build_source(source_name, path, columns, revision, configuration), holdout)
     datasets.disable_progress_bars()  # its own, of every file
     readers = []
     for split in splits or SPLITS:
@@ -82,25 +92,44 @@ def prepare(
             if splits:
                 raise
             continue
-        readers.append(ImageReader(source, split, table))
+        readers.append(ImageReader(source, split, table, rendering=rendering))
     folder = Path(to).expanduser()
     settings = {
         "source": [source_name, path, source.revision, asdict(columns)],
-        "images": [size, quality],
+        "images": [size, quality, *([] if scale is bands is None else [scale, bands])],
         "captions": [max_words, scene_file and sha256(Path(scene_file).expanduser())],
         "rows": [shard_rows, holdout],
     }
-    writer = ShardWriter(folder, _manifest(folder, settings), size, quality, shard_rows, max_broken)
+    if configuration is not None:
+        settings["configuration"] = configuration
+    manifest = _manifest(folder, settings, source.fingerprint())
+    writer = ShardWriter(folder, manifest, size, quality, shard_rows, max_broken)
     for reader in readers:
         writer.write_split(reader)
     log.info("ready: --data.source parquet --data.path %s", folder)
 
 
-def _manifest(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _source_and_path(name: str, path: str, to: str) -> tuple[str, str]:
+    """The source and its path, where ``name`` may be a hub id.
+
+    Raises:
+        DataError: if the name is a path of this machine.
+    """
+    if "/" not in name and "\\" not in name:
+        return name, path
+    if name.startswith((".", "/", "~")) or "\\" in name or Path(name).exists():
+        raise DataError(
+            f"'{name}' is a path: write `rsretrieval data prepare folder --path {name} --to {to}` for images with a "
+            "JSON or CSV of captions, `prepare parquet --path …` for tables, or `prepare hub --path OWNER/NAME`"
+        )
+    return "hub", name
+
+
+def _manifest(folder: Path, settings: dict[str, Any], fingerprint: str | None) -> dict[str, Any]:
     """What a folder holds already; removes what a killed run left unfinished.
 
     Raises:
-        DataError: if it was prepared with other settings.
+        DataError: if it was prepared with other settings, or of files that have changed since.
     """
     from rsretrieval.data.shards import MANIFEST
 
@@ -108,8 +137,12 @@ def _manifest(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         unfinished.unlink()
     file = folder / MANIFEST
     if not file.is_file():
-        return {"settings": settings, "files": {}}
-    manifest: dict[str, Any] = json.loads(file.read_text())
+        return {"settings": settings, "source_files": fingerprint, "files": {}}
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text())
+        manifest["settings"]["source"][2], manifest["files"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"'{file}' is damaged ({error}): prepare into another folder, or remove this one") from error
     before, now = manifest["settings"], settings
     if before["source"][2] is None:  # older versions did not write it for archives, nor for held-out splits
         name, path, _, columns = settings["source"]
@@ -117,6 +150,13 @@ def _manifest(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if before != now:
         raise DataError(
             f"'{folder}' was prepared with {before}, not with {settings}: give the same settings to go on with it, or "
+            "another folder"
+        )
+    prepared_of = manifest.setdefault("source_files", fingerprint)  # older versions did not write it
+    if prepared_of is not None and fingerprint is not None and prepared_of != fingerprint:
+        raise DataError(
+            f"the files of '{settings['source'][1]}' have changed since '{folder}' was prepared of them ({prepared_of} "
+            f"then, {fingerprint} now), so its shards are of other rows: remove it to prepare all again, or give "
             "another folder"
         )
     return manifest

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rsretrieval.data.datasets.base import BrokenRowError, Source
+from rsretrieval.data.blocks import BlockCache
+from rsretrieval.data.datasets.base import BrokenRowError, DataError, Source
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from rsretrieval.data.table import Table
+    from rsretrieval.images import Rendering
 
 
 class ImageReader:
@@ -22,13 +23,17 @@ class ImageReader:
         source: where they are.
         split: ``train``, ``valid`` or ``test``.
         table: the split's text side.
-        cached_blocks: how many of the blocks that were read last stay in memory.
+        cached_rows: rows of the blocks that stay in memory beside each other; one block always does.
+        rendering: of images that are not 8-bit, or of many bands; None refuses them.
     """
 
-    def __init__(self, source: Source, split: str, table: Table, cached_blocks: int = 1) -> None:
-        self.split, self.table = split, table
+    def __init__(
+        self, source: Source, split: str, table: Table, cached_rows: int = 1, rendering: Rendering | None = None
+    ) -> None:
+        self.split, self.table, self.rendering = split, table, rendering
+        self._where = source.where(split)
         self._ends = np.cumsum(table.blocks)
-        self._read = lru_cache(maxsize=cached_blocks)(source.read)
+        self._blocks = BlockCache(lambda block: source.read(split, block), cached_rows)
 
     def encoded(self, row: int) -> object:
         """What the source gives for the image of a row, in one of the forms that ``rsretrieval.images.decode`` takes.
@@ -37,31 +42,39 @@ class ImageReader:
             BrokenRowError: if the source has no single image of that name.
         """
         block = int(np.searchsorted(self._ends, row, side="right"))
-        images = self._read(self.split, block)
-        return images[row - int(self._ends[block]) + self.table.blocks[block]]
+        return self._blocks(block)[row - int(self._ends[block]) + self.table.blocks[block]]
 
     def image(self, row: int) -> Image.Image:
         """The image of a row, as it is, in RGB.
 
         Raises:
             BrokenRowError: if it cannot be decoded.
+            DataError: if it needs a rendering.
         """
-        return decode_row(self.encoded(row), self.table.names[row])
+        image = self.encoded(row)
+        try:
+            return decode_row(image, self.table.names[row], self.rendering)
+        except DataError as error:
+            raise type(error)(f"{self._where}, row {row}: {error}") from error
 
 
-def decode_row(image: object, name: str) -> Image.Image:
+def decode_row(image: object, name: str, rendering: Rendering | None = None) -> Image.Image:
     """An RGB image from one of the forms that :func:`rsretrieval.images.decode` takes.
 
     Args:
-        image: picture, encoded bytes, the hub's ``{bytes, path}`` or a path.
+        image: picture, encoded bytes, the hub's ``{bytes, path}``, a path or an array.
         name: of the row.
+        rendering: see :func:`rsretrieval.images.decode`.
 
     Raises:
         BrokenRowError: naming the row whose image cannot be decoded.
+        DataError: if it can, and needs a setting; such rows are never left out.
     """
-    from rsretrieval.images import BrokenImageError, decode
+    from rsretrieval.images import BrokenImageError, RenderingError, decode
 
     try:
-        return decode(image)
+        return decode(image, rendering)
+    except RenderingError as error:
+        raise DataError(f"the image of '{name}' needs a setting: {error}") from error
     except BrokenImageError as error:
         raise BrokenRowError(f"the image of '{name}' cannot be decoded ({error}): replace or remove the row") from error

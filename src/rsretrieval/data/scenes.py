@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from math import log
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
-from rsretrieval.data.datasets.base import Record
+from rsretrieval.data.datasets.base import DataError, Record
+from rsretrieval.data.datasets.text_files import read_text
+from rsretrieval.data.datasets.values import Place, record
 
+logger = logging.getLogger(__name__)
 _PREFIX = re.compile(r"([A-Za-z]+(?:[_ ][A-Za-z]+)*)[_ -]?\d+$")
+_ROW = re.compile(r"row \d+")  # the name of an image that has none
 
 
 def scene_names(
@@ -32,7 +38,7 @@ def scene_names(
     for label, of_row in zip(labels, words, strict=True):
         if label is not None:
             counts[label].update(of_row)
-    vocabulary = len(set().union(*counts.values())) if counts else 0
+    vocabulary = max(len(set().union(*counts.values())), 1)
     totals = {label: sum(of_label.values()) for label, of_label in counts.items()}
 
     def likelihood(label: str, of_row: Sequence[str]) -> float:
@@ -41,12 +47,46 @@ def scene_names(
     def vote(record: Record, of_row: Sequence[str]) -> str:
         return max(counts, key=lambda label: likelihood(label, of_row)) if counts else f"image {record.filename}"
 
-    return [label or vote(record, of_row) for record, label, of_row in zip(records, labels, words, strict=True)]
+    return [
+        vote(record, of_row) if label is None else label
+        for record, label, of_row in zip(records, labels, words, strict=True)
+    ]
+
+
+def read_scene_file(path: str, records: Sequence[Record], split: str) -> dict[str, str]:
+    """File name to scene class, from a JSON.
+
+    Args:
+        path: of the JSON.
+        records: the rows of a split; where it lists none of them, the log says so.
+        split: its name.
+
+    Raises:
+        DataError: naming the file, if it is not there or is no such JSON.
+    """
+    file = Path(path).expanduser()
+    try:
+        listed = json.loads(read_text(file))
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"--data.scene_file: '{file}' cannot be read ({error}): give a JSON of file names to classes"
+        ) from error
+    if not isinstance(listed, dict):
+        raise DataError(f"--data.scene_file: '{file}' is no JSON object of file names to classes: give such a file")
+    places = ((name, Place(f"--data.scene_file: '{file}'", f"'{name}'", {})) for name in listed)
+    scenes = {name: record({"scene": listed[name]}, 0, place).scene for name, place in places}
+    if not any({row.filename, PurePath(row.filename).name} & scenes.keys() for row in records):
+        logger.warning(
+            "--data.scene_file %s lists none of the images of split '%s'; such as '%s' in it, and '%s' in the split",
+            *(file, split, next(iter(scenes), ""), records[0].filename if records else ""),
+        )
+    return {name: scene for name, scene in scenes.items() if scene is not None}
 
 
 def _label(record: Record, by_file: Mapping[str, str]) -> str | None:
     """The class that a file, a column or the file name's prefix says."""
-    path = PurePath(record.filename)
-    prefix = _PREFIX.match(path.stem)
+    path = PurePath(record.filename.strip().replace("\\", "/"))
+    prefix = None if _ROW.fullmatch(path.name) else _PREFIX.match(path.stem)
     listed = by_file.get(record.filename, by_file.get(path.name))
-    return listed or record.scene or (prefix[1].lower() if prefix else None)
+    scenes = (listed, record.scene, prefix[1].lower() if prefix else None)
+    return next((scene for scene in scenes if scene is not None), None)

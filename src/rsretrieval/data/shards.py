@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from rsretrieval.data.datasets.base import BrokenRowError, check_broken
 from rsretrieval.data.reader import ImageReader, decode_row
 from rsretrieval.files import sha256, write_whole
-from rsretrieval.images import content
+from rsretrieval.images import Rendering, content, is_plain
 
 log = logging.getLogger(__name__)
 MANIFEST = "prepared.json"
@@ -32,30 +32,30 @@ FEATURES = datasets.Features(
 )
 
 
-def encode(image: object, name: str, size: int | None, quality: int) -> bytes:
+def encode(image: object, name: str, size: int | None, quality: int, rendering: Rendering | None = None) -> bytes:
     """The bytes to keep of an image in one of the forms that :func:`rsretrieval.images.decode` takes.
 
     Args:
-        image: encoded bytes, a path, the hub's ``{bytes, path}`` or an image.
+        image: encoded bytes, a path, the hub's ``{bytes, path}``, an image or an array.
         name: for the error.
         size: longest that the shorter side may be, in pixels; None keeps encoded images byte by byte.
         quality: of the JPEG that an image reduced to ``size`` becomes; one that was never encoded becomes a PNG.
+        rendering: of images that are not 8-bit, or of many bands; what it changes becomes a PNG too.
 
     Raises:
         BrokenRowError: if it cannot be decoded.
+        DataError: if it needs another rendering.
     """
-    picture, image, buffer = decode_row(image, name), content(image), io.BytesIO()
+    picture, image, buffer = decode_row(image, name, rendering), content(image), io.BytesIO()
     side = min(picture.size)
     if size and side > size:
         width, height = (round(length * size / side) for length in picture.size)
         picture.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=quality)
         return buffer.getvalue()
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, Image.Image):
+    if (rendering is not None and rendering.bands) or not is_plain(image):
         picture.save(buffer, "PNG")
         return buffer.getvalue()
-    return Path(str(image)).read_bytes()
+    return image if isinstance(image, bytes) else Path(str(image)).read_bytes()
 
 
 @dataclass
@@ -98,7 +98,7 @@ class ShardWriter:
                 bar.update(len(rows))
                 rows_written += entry["rows"]
                 broken += entry["broken"]
-                check_broken(broken, total, split, self.max_broken)
+                check_broken(broken, reader.table.images, split, self.max_broken)
         log.info("split '%s': %d rows", split, rows_written)
 
     def _write_file(self, file: Path, reader: ImageReader, rows: Iterable[int]) -> dict[str, Any]:
@@ -116,11 +116,13 @@ class ShardWriter:
         table = reader.table
         written, broken = [], []
         for row in rows:
+            if row in table.merged:  # its captions are with an earlier row of the same image
+                continue
             name = table.names[row]
             try:
                 if not table.captions[row]:
                     raise BrokenRowError(f"'{name}' has no caption with a word in it: replace or remove the row")
-                image = encode(reader.encoded(row), name, self.size, self.quality)
+                image = encode(reader.encoded(row), name, self.size, self.quality, reader.rendering)
             except BrokenRowError as error:
                 log.warning("split '%s': %s", reader.split, error)
                 broken.append(name)

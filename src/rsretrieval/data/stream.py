@@ -7,9 +7,10 @@ batch's number, whichever worker makes it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -19,6 +20,7 @@ from rsretrieval.data.datasets.base import BrokenRowError, DataError, Source
 from rsretrieval.data.order import (
     Ints,
     evaluation_batches,
+    has_blocks,
     training_batches,
     training_length,
     training_pairs,
@@ -26,10 +28,15 @@ from rsretrieval.data.order import (
 from rsretrieval.data.reader import ImageReader
 from rsretrieval.data.table import Table
 from rsretrieval.data.transforms import Transform
+from rsretrieval.images import Rendering
 from rsretrieval.types import Batch, Tokenizer
 
-if TYPE_CHECKING:
-    from PIL import Image
+
+class Unreadable(NamedTuple):
+    """A row that cannot be read."""
+
+    name: str
+    reason: str
 
 
 class RetrievalStream(IterableDataset[Batch]):
@@ -49,9 +56,10 @@ class RetrievalStream(IterableDataset[Batch]):
         window: see :func:`rsretrieval.data.order.training_pairs`.
         shuffle: see :func:`rsretrieval.data.order.training_pairs`.
         tokenizer: see :class:`rsretrieval.data.collate.Collate`.
+        rendering: see :class:`rsretrieval.data.reader.ImageReader`.
 
     Raises:
-        ValueError: if a training split does not fill one batch on each rank.
+        DataError: if a training split does not fill one batch on each rank, or another has fewer images than ranks.
     """
 
     def __init__(
@@ -70,22 +78,20 @@ class RetrievalStream(IterableDataset[Batch]):
         window: int = 1024,
         shuffle: bool = True,
         tokenizer: Tokenizer | None = None,
+        rendering: Rendering | None = None,
     ) -> None:
         self.source, self.split, self.table, self.transform = source, split, table, transform
         self.batch_size, self.shard, self.train, self.seed = batch_size, shard, train, seed
         self.captions_per_image, self.window, self.shuffle = captions_per_image, window, shuffle
-        self.collate = Collate(table, word_deletion if train else None, tokenizer)
+        self.collate = Collate(table, word_deletion if train else None, tokenizer, image_keys=not train)
+        self.rendering = rendering
         self.buffers = 0
         """Set by a loader that copies a batch in time, see :class:`BufferRing`; 0 for new memory for each batch."""
         self._ring: BufferRing | None = None
         # Shared with workers, forked or not, that stay from epoch to epoch.
         self._position = torch.zeros(2, dtype=torch.int64)
         self._position.share_memory_()  # type: ignore[no-untyped-call]
-        if train and not len(self):
-            raise ValueError(
-                f"split '{split}' does not fill one batch of {batch_size} on each of {shard[1]} processes: "
-                "lower --data.batch_size"
-            )
+        self._check_size()
 
     @property
     def epoch(self) -> int:
@@ -105,6 +111,21 @@ class RetrievalStream(IterableDataset[Batch]):
     def skip(self, skip: int) -> None:
         self._position[1] = skip
 
+    def _check_size(self) -> None:
+        """Every process needs a batch."""
+        images, world = sum(map(bool, self.table.captions)), self.shard[1]
+        fewer = "" if world == 1 else ", or use fewer processes (--trainer.devices, --trainer.num_nodes)"
+        if self.train and not len(self):
+            raise DataError(
+                f"split '{self.split}' ({images} images with captions) does not fill one batch of {self.batch_size} on "
+                f"each of {world} processes: lower --data.batch_size{fewer}"
+            )
+        if not self.train and images < world:
+            raise DataError(
+                f"split '{self.split}' has {images} images with captions, fewer than there are processes ({world}): "
+                f"give it more{fewer}"
+            )
+
     def __len__(self) -> int:
         if self.train:
             return training_length(self.table, self.captions_per_image, self.batch_size, self.shard[1])
@@ -120,42 +141,60 @@ class RetrievalStream(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         """This worker's part of the batches.
 
+        In evaluation rows that cannot be read are named in the next batch that has others, and where there is none in
+        a last one without images.
+
         Raises:
             DataError: if no row of a training batch can be read.
         """
         epoch = self.epoch  # it may change while batches are on their way
         batches = self.batches(epoch)
-        reader = self._reader(self._cached_blocks())
+        reader = self._reader(self._cached_rows())
+        unreadable: list[Unreadable] = []
         for number in self._numbers(len(batches)):
+            if number == 0 and self.shard[0] == 0:
+                unreadable += [Unreadable(name, "no caption with a word in it") for name in self.table.broken]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(hash((self.seed, epoch, self.shard[0], number)) % 2**63)
-                batch = self._batch(batches[number], reader)
+                batch = self._batch(batches[number], reader, unreadable)
             if batch is None and self.train:
+                first = unreadable[-len(batches[number])]
                 raise DataError(
-                    f"no row of batch {number} of split '{self.split}' can be read: fix or remove these rows"
+                    f"no row of batch {number} of split '{self.split}' can be read. The first, '{first.name}': "
+                    f"{first.reason}. Fix or remove these rows"
                 )
             if batch is not None:
-                yield batch._replace(skipped=batch.skipped + self.table.broken) if number == 0 else batch
+                yield _naming(batch, unreadable)
+                unreadable = []
+        if unreadable:
+            yield _naming(self._without_images(), unreadable)
 
     def _numbers(self, count: int) -> Sequence[int]:
-        """Which of ``count`` batches this worker makes: one part of the epoch in its order, after those to skip."""
+        """Which of ``count`` batches this worker makes, after those to skip, so that workers who take turns are right.
+
+        By turns; where blocks hold several rows one part of the epoch in its order, so that none reads another's
+        blocks.
+        """
         worker = get_worker_info()
         workers = worker.num_workers if worker else 1
+        number = worker.id if worker else 0
+        if not has_blocks(self.table):
+            return range(self.skip + number, count, workers)
         # After a resume the loader's first worker goes on where the interrupted run's turn was.
-        lane = ((worker.id if worker else 0) + self.skip) % workers
+        lane = (number + self.skip) % workers
         done = max(0, -(-(self.skip - lane) // workers))
         quotient, remainder = divmod(count, workers)
         first = lane * quotient + min(lane, remainder)
         return range(first + done, first + quotient + (lane < remainder))
 
-    def _cached_blocks(self) -> int:
-        """Enough blocks for two windows, where the batches of a worker pass from one to the next."""
-        if max(self.table.blocks, default=1) == 1:
-            return 1
-        return 2 * (1 + self.window // max(min(self.table.blocks), 1))
+    def _cached_rows(self) -> int:
+        """Enough for two windows, whose rows the batches of a worker mix; in the source's order one block is enough."""
+        largest = max(self.table.blocks, default=1)
+        mixed = self.train and self.shuffle and has_blocks(self.table)
+        return 2 * (self.window + largest) if mixed else largest
 
-    def _reader(self, cached_blocks: int = 0) -> ImageReader:
-        return ImageReader(self.source, self.split, self.table, cached_blocks)
+    def _reader(self, cached_rows: int = 1) -> ImageReader:
+        return ImageReader(self.source, self.split, self.table, cached_rows, self.rendering)
 
     def image(self, row: int) -> Image.Image:
         """See :meth:`ImageReader.image`."""
@@ -173,15 +212,28 @@ class RetrievalStream(IterableDataset[Batch]):
             self._ring = BufferRing(self.buffers, (self.batch_size, *samples[0].image.shape))
         return self._ring.next(len(samples))
 
-    def _batch(self, plan: Ints, reader: ImageReader) -> Batch | None:
-        """The planned rows that can be read, in evaluation with all their captions; None if there are none."""
+    def _batch(self, plan: Ints, reader: ImageReader, unreadable: list[Unreadable]) -> Batch | None:
+        """The planned rows that can be read, in evaluation with all their captions; None if there are none.
+
+        The others are added to ``unreadable``.
+        """
         samples: list[Sample] = []
-        skipped: list[str] = []
         for entry in plan.tolist():
             row = entry[0] if self.train else entry
             caption_numbers = entry[1:] if self.train else range(len(self.table.captions[row]))
             try:
                 samples.append(Sample(self.transform(reader.image(row)), row, caption_numbers))
-            except BrokenRowError:
-                skipped.append(self.table.names[row])
-        return self.collate(samples, skipped, self._buffer(samples)) if samples else None
+            except BrokenRowError as error:
+                unreadable.append(Unreadable(self.table.names[row], str(error)))
+        return self.collate(samples, buffer=self._buffer(samples)) if samples else None
+
+    def _without_images(self) -> Batch:
+        height, width, channels = self.transform(Image.new("RGB", (8, 8))).shape
+        none = torch.zeros(0, dtype=torch.int64)
+        images = torch.zeros(0, channels, height, width, dtype=torch.uint8)
+        return Batch(images, none, [], none, none, none, torch.zeros(0))
+
+
+def _naming(batch: Batch, unreadable: Sequence[Unreadable]) -> Batch:
+    names, reasons = ([row[field] for row in unreadable] for field in (0, 1))
+    return batch._replace(skipped=names, reasons=reasons)

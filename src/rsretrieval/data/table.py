@@ -5,14 +5,16 @@ The one place where a data set's captions are cleaned.
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rsretrieval.data.captions import clean, length_values
+from rsretrieval.data.datasets import rows, values
 from rsretrieval.data.datasets.base import DataError, Record, Source, check_broken
-from rsretrieval.data.scenes import scene_names
+from rsretrieval.data.scenes import read_scene_file, scene_names
+
+log = logging.getLogger(__name__)
 
 ValueOfCaptions = Callable[[Sequence[str]], Sequence[float]]
 """All captions of a split, cleaned, to the value of each in the weighted contrastive loss."""
@@ -29,7 +31,8 @@ class Table:
         scenes: scene class of each row, an index into ``scene_names``.
         blocks: rows of each block of the source.
         scene_names: every scene class.
-        broken: names of rows without a caption; they are left out.
+        broken: names of images without a caption; they are left out.
+        merged: rows whose captions went to an earlier row of the same image; they have none, and are not broken.
     """
 
     names: list[str]
@@ -39,6 +42,12 @@ class Table:
     blocks: list[int]
     scene_names: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    merged: frozenset[int] = frozenset()
+
+    @property
+    def images(self) -> int:
+        """How many images the rows are of, broken ones among them."""
+        return len(self.names) - len(self.merged)
 
 
 def build_table(
@@ -66,14 +75,23 @@ def build_table(
         DataError: if too many rows have no caption with a word in it, or captions and their values differ in number.
     """
     records = source.records(split)
-    cleaned = [[clean(c, max_words) if isinstance(c, str) else "" for c in r.captions] for r in records]
+    where = source.where(split)
+    records, merged = rows.merge(_checked(records, where), where)
+    if merged:
+        log.info(
+            "%s: %d rows are of %d images; an image has the captions of all its rows",
+            *(where, len(records), len(records) - len(merged)),
+        )
+    cleaned = [[clean(caption, max_words) for caption in record.captions] for record in records]
     captions = [[text for text in texts if text] for texts in cleaned]
-    empty = [record.filename for record, texts in zip(records, captions, strict=True) if not texts]
-    check_broken(empty, len(records), split, max_broken)
-    by_file = json.loads(Path(scene_file).expanduser().read_text()) if scene_file else None
+    empty = [row for row, texts in enumerate(captions) if not texts and row not in merged]
+    broken = [records[row].filename for row in empty]
+    reason = f"{where}, row {empty[0]}, '{broken[0]}', has no caption with a word in it" if empty else ""
+    check_broken(broken, len(records) - len(merged), split, max_broken, reason)
+    by_file = read_scene_file(scene_file, records, split) if scene_file else None
     names = scene_names(records, captions, by_file)
     classes = {name: number for number, name in enumerate(sorted(set(names)))}
-    own_values = _own_values(records, cleaned) if caption_values is None else None
+    own_values = _own_values(records, cleaned, where) if caption_values is None else None
     return Table(
         names=[record.filename for record in records],
         captions=captions,
@@ -81,26 +99,38 @@ def build_table(
         scenes=[classes[name] for name in names],
         blocks=source.blocks(split),
         scene_names=list(classes),
-        broken=empty,
+        broken=broken,
+        merged=merged,
     )
 
 
-def _own_values(records: Iterable[Record], cleaned: Iterable[Sequence[str]]) -> list[list[float]] | None:
+def _checked(records: Sequence[Record], where: str) -> list[Record]:
+    """The records with each field of the type that it should have, whatever the source made of its rows."""
+    return [values.record(record._asdict(), row, values.Place(where, row, {})) for row, record in enumerate(records)]
+
+
+def _own_values(records: Sequence[Record], cleaned: Iterable[Sequence[str]], where: str) -> list[list[float]] | None:
     """The source's values of each row's captions, without those of captions that have no word; None if it has none."""
-    values = []
-    for record, texts in zip(records, cleaned, strict=True):
-        if record.values is None:
-            return None
-        if len(record.values) != len(texts):
+    own: list[list[float]] = []
+    if all(record.values is None for record in records):
+        return None
+    for row, (record, texts) in enumerate(zip(records, cleaned, strict=True)):
+        if record.values is None and any(texts):
             raise DataError(
-                f"'{record.filename}' has {len(texts)} captions and {len(record.values)} values of captions: give one "
-                "for each, or name another column as --data.columns.values"
+                f"{where}, row {row}, '{record.filename}': it has captions and no values of captions, and "
+                "other rows have some: give one for each caption, or name another column as --data.columns.values"
             )
-        values.append([value for value, text in zip(record.values, texts, strict=True) if text])
-    return values
+        own.append([value for value, text in zip(record.values or [0.0] * len(texts), texts, strict=True) if text])
+    return own
 
 
 def _values(captions: Sequence[Sequence[str]], caption_values: ValueOfCaptions) -> list[list[float]]:
     """The values of each row's captions, by a function of all captions of the split."""
-    values = iter(caption_values([text for texts in captions for text in texts]))
-    return [[next(values) for _ in texts] for texts in captions]
+    texts = [text for of_row in captions for text in of_row]
+    numbers = list(caption_values(texts))
+    if len(numbers) != len(texts):
+        raise DataError(
+            f"--data.caption_values gave {len(numbers)} values for {len(texts)} captions: it needs to give one for each"
+        )
+    remaining = iter(numbers)
+    return [[next(remaining) for _ in of_row] for of_row in captions]

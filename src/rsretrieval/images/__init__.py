@@ -1,12 +1,32 @@
-"""Pictures on their way into a model: decoded, resized, normalised, by one :class:`rsretrieval.types.Preprocessing`.
+"""Pictures on their way into a model, by one :class:`rsretrieval.types.Preprocessing`.
+
+Decoded, rendered in 8 bits, resized, normalised.
 
 Below data and models alike, so that training, evaluation, ``prepare`` and :class:`rsretrieval.Retriever` see the same
 pixels.
 """
 
-from rsretrieval.images.decode import BrokenImageError, content, decode
+from rsretrieval.images.decode import content, decode, is_plain
+from rsretrieval.images.errors import BrokenImageError, RenderingError
+from rsretrieval.images.keys import image_keys
 from rsretrieval.images.normalise import normalise
+from rsretrieval.images.rendering import Rendering
 from rsretrieval.images.resize import Pixels, resize, stack
+from rsretrieval.images.scale import Scale
 from rsretrieval.images.views import mirrorings
 
-__all__ = ["BrokenImageError", "Pixels", "content", "decode", "mirrorings", "normalise", "resize", "stack"]
+__all__ = [
+    "BrokenImageError",
+    "Pixels",
+    "Rendering",
+    "RenderingError",
+    "Scale",
+    "content",
+    "decode",
+    "image_keys",
+    "is_plain",
+    "mirrorings",
+    "normalise",
+    "resize",
+    "stack",
+]

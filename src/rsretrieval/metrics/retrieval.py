@@ -36,7 +36,8 @@ class CrossModalRecall(Metric):
     """R@K in both directions and mR over embeddings and owner ids.
 
     Images are identified by id and texts by theirs (:func:`rsretrieval.types.text_ids`), so that a text that several
-    processes encoded counts as one; a text is encoded once, however many images it describes. Unlike torchmetrics'
+    processes encoded counts as one; a text is encoded once, however many images it describes. Equal images get equal
+    embeddings, whatever batches they were encoded in, so that they tie. Unlike torchmetrics'
     ``RetrievalRecall`` it scores embeddings, not pairs, in both directions, and a query succeeds when the best of what
     belongs to it is among the first K.
 
@@ -71,6 +72,7 @@ class CrossModalRecall(Metric):
     is_differentiable = False
     image: list[Tensor]
     image_ids: list[Tensor]
+    image_keys: list[Tensor]
     text: list[Tensor]
     text_ids: list[Tensor]
     caption_text_ids: list[Tensor]
@@ -80,7 +82,7 @@ class CrossModalRecall(Metric):
         super().__init__(**kwargs)
         check_protocol(ks, ties)
         self.ks, self.ties = tuple(ks), ties
-        for name in ("image", "image_ids", "text", "text_ids", "caption_text_ids", "caption_image_ids"):
+        for name in ("image", "image_ids", "image_keys", "text", "text_ids", "caption_text_ids", "caption_image_ids"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(
@@ -92,6 +94,7 @@ class CrossModalRecall(Metric):
         text_ids: Tensor,
         caption_text_ids: Tensor,
         caption_image_ids: Tensor,
+        image_keys: Tensor | None = None,
     ) -> None:
         """Add a batch.
 
@@ -102,12 +105,16 @@ class CrossModalRecall(Metric):
             text_ids: ``(T,)``.
             caption_text_ids: ``(M,)`` text id of every caption.
             caption_image_ids: ``(M,)`` id of the image that each caption describes.
+            image_keys: ``(N,)`` int64, equal for images of equal pixels (:func:`rsretrieval.images.image_keys`); None
+                where all differ.
 
         Raises:
             ValueError: if a tensor of ids has another length than what it identifies.
         """
+        keys = image_ids if image_keys is None else image_keys
         for rows, ids in (
             (("image", image), ("image_ids", image_ids)),
+            (("image", image), ("image_keys", keys)),
             (("text", text), ("text_ids", text_ids)),
             (("caption_text_ids", caption_text_ids), ("caption_image_ids", caption_image_ids)),
         ):
@@ -115,18 +122,22 @@ class CrossModalRecall(Metric):
                 raise ValueError(f"{rows[0]} {tuple(rows[1].shape)} and {ids[0]} {tuple(ids[1].shape)} do not match")
         self.image.append(image.float())
         self.image_ids.append(image_ids)
+        self.image_keys.append(keys)
         self.text.append(text.float())
         self.text_ids.append(text_ids)
         self.caption_text_ids.append(caption_text_ids)
         self.caption_image_ids.append(caption_image_ids)
 
     def merged(self) -> SplitEmbeddings:
-        """Everything added so far, each image and each text once.
+        """Everything added so far, each image and each text once; equal images have the embedding of the first.
 
         Raises:
             ValueError: if a caption belongs to a text or an image that was not added.
         """
         image_ids, image_rows = _first_occurrences(dim_zero_cat(self.image_ids))
+        keys = dim_zero_cat(self.image_keys)[image_rows]
+        distinct, first_of_key = _first_occurrences(keys)
+        image_rows = image_rows[first_of_key[torch.searchsorted(distinct, keys)]]
         text_ids, text_rows = _first_occurrences(dim_zero_cat(self.text_ids))
         return SplitEmbeddings(
             image=dim_zero_cat(self.image)[image_rows],

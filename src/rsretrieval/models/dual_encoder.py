@@ -170,7 +170,7 @@ class DualEncoder(nn.Module):
         if nothing_trains and images.device.type == "cpu" and len(images) > CPU_BATCH:
             chunks = [self._compute_features(chunk).parts() for chunk in torch.split(images, CPU_BATCH)]
             return BackboneFeatures(*map(torch.cat, zip(*chunks, strict=True)))
-        images = normalise(images, self.config.preprocessing)
+        images = normalise(images, self.config.preprocessing).to(self.pooled_projection.weight.dtype)
         output = self.image_tower(images)
         if self.convolutional_branch is None:
             return BackboneFeatures(output.pooled)

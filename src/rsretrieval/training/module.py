@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from torch import Tensor
 
 from rsretrieval.compatibility import current_model_settings
@@ -21,15 +20,16 @@ from rsretrieval.models.config import EncoderConfig, check_remote_code
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.weights import tensors_follow
 from rsretrieval.settings import build, plain
+from rsretrieval.training.coverage import OVER_RANKS, CountingModule
 from rsretrieval.training.optimizer import OptimizerConfig, adamw, parameter_groups
-from rsretrieval.training.resume import restart_epoch
+from rsretrieval.training.resume import go_on_as_the_data
 from rsretrieval.training.schedule import PAPER_STAGES, Stage
 from rsretrieval.types import Batch, PairedEmbeddings, Tokens
 
 log = logging.getLogger(__name__)
 
 
-class RetrievalModule(LightningModule):
+class RetrievalModule(CountingModule):
     """FISVL, or any dual encoder, under a schedule of losses.
 
     The stage in force and the figures' logging are the callback's
@@ -75,6 +75,7 @@ class RetrievalModule(LightningModule):
         self.recall = CrossModalRecall()
         self.stage: Stage = PAPER_STAGES[0]
         self._encoded: set[int] = set()
+        self._recount_steps = False
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> RetrievalModule:  # type: ignore[override]  # noqa: ANN401
@@ -120,12 +121,8 @@ class RetrievalModule(LightningModule):
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Begin the epoch anew where the data cannot go on in its middle."""
-        data = getattr(self._trainer, "datamodule", None)
-        if isinstance(data, RetrievalDataModule):
-            position = checkpoint.get(type(data).__qualname__)
-            if position is not None and data.restart_reason(position) is not None:
-                restart_epoch(checkpoint)
+        """Go on where the data does: at the last step, or anew where it cannot go on in the epoch's middle."""
+        self._recount_steps = go_on_as_the_data(checkpoint, getattr(self._trainer, "datamodule", None))
 
     def losses(self, batch: Batch, weights: Mapping[str, float], epoch: int) -> dict[str, Tensor]:
         """Losses of the global batch, gathered with gradients, and under ``loss`` their weighted sum.
@@ -149,6 +146,9 @@ class RetrievalModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout a function of seed, batch and process, so that a resumed run draws what it would have drawn."""
+        if self._recount_steps:  # for the loggers
+            self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
+            self._recount_steps = False
         accumulated = batch_idx % self.trainer.accumulate_grad_batches  # batches since the last step
         draw = (run_seed(), self.global_step, rank(), *([accumulated] if accumulated else []))
         torch.manual_seed(hash(draw) % 2**63)
@@ -156,7 +156,7 @@ class RetrievalModule(LightningModule):
     def training_step(self, batch: Batch) -> Tensor:
         """One step on the losses of the stage in force."""
         values = self.losses(batch, self.stage.losses, self.current_epoch)
-        self.log("data/skipped", float(len(batch.skipped)), on_step=False, on_epoch=True, reduce_fx="sum")
+        self.log("data/skipped", float(len(batch.skipped)), reduce_fx="sum", **OVER_RANKS)
         self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=True)
         loss: Tensor = values["loss"]
         return loss
@@ -165,24 +165,24 @@ class RetrievalModule(LightningModule):
         """Begin anew; the embeddings stay afterwards, for who wants to look at them."""
         self.recall.reset()
         self._encoded.clear()
+        self.begin_counting()
 
-    on_test_epoch_start = on_validation_epoch_start
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch) -> None:
-        """Embed a batch, each distinct text once."""
-        ids, tokens = batch.text_ids, self._tokens(batch)
+        """Embed a batch, each distinct text once; one without images only counts."""
+        self.count(batch)
+        ids = batch.text_ids
         new: list[int] = []
         for row, key in enumerate(ids.tolist()):
             if key not in self._encoded:
                 self._encoded.add(key)
                 new.append(row)
-        text = (
-            self.model.encode_tokens({name: values[new] for name, values in tokens.items()})
-            if new
-            else torch.zeros(0, self.model.embed_dim, device=self.device)
-        )
+        none = torch.zeros(0, self.model.embed_dim, device=self.device)
+        tokens = {name: values[new] for name, values in self._tokens(batch).items()} if new else {}
+        text = self.model.encode_tokens(tokens) if new else none
         self.recall.update(
-            image=self.model.encode_image(batch.images),
+            image=self.model.encode_image(batch.images) if len(batch.images) else none,
             image_ids=batch.image_ids,
             text=text,
             text_ids=ids[new],
@@ -196,7 +196,12 @@ class RetrievalModule(LightningModule):
         self.validation_step(batch)
 
     def figures(self) -> dict[str, float]:
-        """Recall of the split that was just embedded, in percent."""
+        """Recall of the split that was just embedded, in percent; ``coverage`` says how much of it that is.
+
+        Raises:
+            DataError: if too much of it cannot be read.
+        """
+        self.look_at_coverage()
         return self.recall.compute()
 
     def hubness_corrected_figures(self) -> dict[str, float] | None:
@@ -215,7 +220,10 @@ class RetrievalModule(LightningModule):
 
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:
         """Embeddings of a batch: ``image_ids``, ``image``, ``owners`` and ``text``, one row a caption."""
-        image, text = self.model(batch.images, self._tokens(batch))
+        self.count(batch)
+        image = text = torch.zeros(0, self.model.embed_dim, device=self.device)
+        if len(batch.images):
+            image, text = self.model(batch.images, self._tokens(batch))
         return {"image_ids": batch.image_ids, "image": image, "owners": batch.owners, "text": text}
 
     def parameter_groups(self) -> list[dict[str, Any]]:

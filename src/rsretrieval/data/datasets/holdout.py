@@ -8,6 +8,7 @@ from itertools import compress
 import numpy as np
 
 from rsretrieval.data.datasets.base import DataError, MissingSplitError, Record, Source
+from rsretrieval.data.datasets.rows import first_rows
 
 
 class HoldoutSource(Source):
@@ -27,8 +28,13 @@ class HoldoutSource(Source):
             raise DataError(f"holdout={fraction} is no fraction of the images: give a number between 0 and 1")
         _refuse_validation_split(source, fraction)
         sizes = source.blocks("train")
-        held_out = np.zeros(sum(sizes), bool)
-        held_out[np.random.default_rng(seed).permutation(len(held_out))[: round(fraction * len(held_out))]] = True
+        # By image, never by row: all rows of one image are on one side.
+        firsts = np.array(first_rows([record.filename for record in source.records("train")]), np.int64)
+        images, image_of_row = np.unique(firsts, return_inverse=True)
+        chosen_images = np.zeros(len(images), bool)
+        order = np.random.default_rng(seed).permutation(len(images))
+        chosen_images[order[: round(fraction * len(images))]] = True
+        held_out = chosen_images[image_of_row]
         self.source, self.revision = source, source.revision
         self._rows = {"train": ~held_out, "valid": held_out}
         # Which rows of each block of the training split a split has; blocks of which it has none are left out.
@@ -56,6 +62,15 @@ class HoldoutSource(Source):
             return self.source.read(split, block)
         number, rows = self._blocks[split][block]
         return list(compress(self.source.read("train", number), rows))
+
+    def where(self, split: str) -> str:
+        """See :class:`Source`."""
+        held_out = f"split '{split}' of it" if split in self._rows else ""
+        return ", ".join(filter(None, (self.source.where("train" if held_out else split), held_out)))
+
+    def fingerprint(self) -> str | None:
+        """See :class:`Source`."""
+        return self.source.fingerprint()
 
     def prepare(self) -> None:
         """See :class:`Source`."""

@@ -1,115 +1,227 @@
-"""Folders of parquet files."""
+"""Tables in local files: parquet, arrow, what ``save_to_disk`` wrote, tars of webdataset."""
 
 from __future__ import annotations
 
-import mmap
-import re
+import logging
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
-import pyarrow as pa
 
+from rsretrieval.data.datasets.arrow_columns import (
+    MappedColumn,
+    check_images,
+    names_of_images,
+    plain_column,
+    refuse_different_images,
+)
 from rsretrieval.data.datasets.base import (
-    SPLITS,
+    BrokenRowError,
     Columns,
     DataError,
     MissingSplitError,
     Record,
     Source,
     check_columns,
-    record,
 )
+from rsretrieval.data.datasets.lookup import IMAGES, FileIndex, fingerprint, lone_last_parts, walk
+from rsretrieval.data.datasets.splits import split_of
+from rsretrieval.data.datasets.table_files import find_tables, load
+from rsretrieval.data.datasets.values import Place, record
+
+log = logging.getLogger(__name__)
 
 
-class MappedColumn:
-    """A column of the arrow files that datasets keeps, mapped to memory; what was read is let go of again.
+@dataclass
+class SplitTable:
+    """The table of a split.
 
-    Otherwise the memory of each process that reads rows here and there grows to that of the files.
-
-    Args:
-        files: arrow streams, in order.
-        name: of the column.
+    Attributes:
+        table: of :mod:`datasets`; it may hold rows of other splits.
+        rows: of the table that are the split's.
+        where: what it is, for messages.
+        columns: names of its columns.
     """
 
-    def __init__(self, files: Sequence[str], name: str) -> None:
-        self._maps = []
-        for file in files:
-            with open(file, "rb") as content:
-                self._maps.append(mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ))
-        columns = [pa.ipc.open_stream(pa.py_buffer(mapped)).read_all().column(name) for mapped in self._maps]
-        self._column = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-        self._reads = 0
+    table: Any
+    rows: Sequence[int]
+    where: str
+    columns: Columns
 
-    def __getitem__(self, row: int) -> object:
-        """The value of a row, as Python has it."""
-        value: object = self._column[row].as_py()
-        self._reads += 1
-        if self._reads % 256 == 0 and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-            for mapped in self._maps:
-                mapped.madvise(mmap.MADV_DONTNEED)
-        return value
+    def column(self, name: str) -> Any:  # noqa: ANN401 - pyarrow is untyped
+        """A column, as the file has it."""
+        return self.table.data.column(name)
 
 
 class ParquetSource(Source):
-    """A folder of ``{train,valid,test}-*.parquet`` in the hub's columns.
+    """A folder of ``{train,valid,test}-*.parquet``, or of other tables: see :func:`find_tables`.
 
     Args:
-        path: the folder.
+        path: the folder, or one of the files.
         columns: names of the columns.
+        kind: ``parquet`` or ``webdataset``.
 
     Raises:
-        DataError: if there is no such folder.
+        DataError: if there is no such folder, or no table in it.
     """
 
-    def __init__(self, path: str, columns: Columns) -> None:
-        self.folder, self.columns = Path(path).expanduser(), columns
-        if not self.folder.is_dir():
-            raise DataError(f"there is no folder '{path}': give the folder of the parquet files as --data.path")
-        self._tables: dict[str, Any] = {}
+    def __init__(self, path: str, columns: Columns, kind: str = "parquet") -> None:
+        self.columns, self.kind = columns, kind
+        self.folder, self._files, self._others = find_tables(path, kind)
+        self._tables: dict[str | None, SplitTable] = {}
+        self._names_of_splits: list[str] = []
+        self._records: dict[str, list[Record]] = {}
         self._images: dict[str, MappedColumn] = {}
+        self._index: FileIndex | None = None
+        self._lone: dict[str, set[str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Worker processes that are not forked map the files themselves."""
         return {**self.__dict__, "_images": {}}
 
-    def _table(self, split: str) -> Any:  # noqa: ANN401 - datasets is untyped
+    def _table(self, split: str) -> SplitTable:
         if split not in self._tables:
             self._tables[split] = self._load(split)
         return self._tables[split]
 
-    def _load(self, split: str) -> Any:  # noqa: ANN401 - datasets is untyped
-        files = sorted(str(f) for alias in SPLITS[split] for f in self.folder.glob(f"{alias}-*.parquet"))
-        if not files:
-            splits = sorted({f.name.rsplit("-of-")[0].partition("-")[0] for f in self.folder.glob("*.parquet")})
-            raise MissingSplitError(
-                f"'{self.folder}' has no split '{split}': it needs files {split}-*.parquet and has the splits {splits}"
-            )
-        total = {int(match[1]) for file in files if (match := re.search(r"-of-(\d+)\.parquet$", file))}
-        if total and total != {len(files)}:
+    def _load(self, split: str) -> SplitTable:
+        if None in self._files:
+            return self._by_column(split)
+        if split not in self._files:
+            raise self._missing(split, [name for name in self._files if name])
+        return self._open(split)
+
+    def _open(self, split: str | None) -> SplitTable:
+        """The table of the files of a split, or of those that say none."""
+        files = self._files[split]
+        table = load(files)
+        if table._indices is not None:
+            table = table.flatten_indices()
+        where = f"'{files[0]}'" + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
+        columns = _webdataset_columns(table.column_names, self.columns) if self.kind == "webdataset" else self.columns
+        check_columns(table.column_names, columns, where)
+        check_images(table.data.column(columns.image).type, columns.image, where)
+        return SplitTable(table, range(len(table)), where, columns)
+
+    def _by_column(self, split: str) -> SplitTable:
+        """The rows of a split of files that say no split: by the column ``split``, or else all are training."""
+        if None not in self._tables:
+            self._tables[None] = self._open(None)
+            self._names_of_splits = self._read_names_of_splits(self._tables[None])
+        whole, names = self._tables[None], self._names_of_splits
+        if not names and split == "train":
+            return whole
+        rows = [row for row, name in enumerate(names) if split_of(name) == split]
+        if not rows:
+            raise self._missing(split, list(dict.fromkeys(names)) or ["train"])
+        return replace(whole, rows=rows)
+
+    def _read_names_of_splits(self, table: SplitTable) -> list[str]:
+        """What the column ``split`` says of each row; nothing where there is none."""
+        if "split" not in table.table.column_names:
+            log.info("%s says no split: all rows are of 'train'", table.where)
+            return []
+        column = plain_column(table.column("split"), "split", table.where)
+        if None in column:
+            row = column.index(None)
             raise DataError(
-                f"'{self.folder}' holds {len(files)} files of split '{split}', and their names say {sorted(total)}: "
-                "write or fetch the missing ones, or remove those of another copy"
+                f"{table.where}, row {row}, has no 'split', which other rows have: add it, or remove the row"
             )
-        table = datasets.Dataset.from_parquet(files)
-        check_columns(table.column_names, self.columns, f"'{files[0]}'")
-        return table
+        names = [str(name) for name in column]
+        unknown = Counter(name for name in names if split_of(name) is None)
+        if unknown:
+            log.warning("%s: rows of splits of unknown names are not read: %s", table.where, dict(unknown))
+        return names
+
+    def _missing(self, split: str, names: Sequence[str]) -> MissingSplitError:
+        notes = f"files whose names say no split are left out: {self._others[:5]}" if self._others else ""
+        files = [file for of_split in self._files.values() for file in of_split]
+        where = f"'{files[0] if len(files) == 1 else self.folder}'"
+        return MissingSplitError.of(where, split, names, f"files {split}-*.{self.kind}", notes)
 
     def records(self, split: str) -> list[Record]:
         """See :class:`Source`."""
-        table = self._table(split)
-        names = self.columns.text(table.column_names)
-        rows = table.select_columns(list(names.values()))
-        return [record({field: row[column] for field, column in names.items()}) for row in rows]
+        if split not in self._records:
+            self._records[split] = self._read_records(self._table(split))
+        return self._records[split]
+
+    def _read_records(self, split: SplitTable) -> list[Record]:
+        names = split.columns.text(split.table.column_names)
+        fields = {field: plain_column(split.column(name), name, split.where) for field, name in names.items()}
+        label = split.table.features.get(names.get("scene", ""))
+        if isinstance(label, datasets.ClassLabel):
+            fields["scene"] = [None if n is None or n < 0 else label.int2str(n) for n in fields["scene"]]
+        images = split.column(split.columns.image)
+        own_names = names_of_images(images, split.where) if "filename" not in names else None
+        records = []
+        for number, row in enumerate(split.rows):
+            values = {field: column[row] for field, column in fields.items()}
+            if own_names is not None:
+                values["filename"] = own_names[row]
+            records.append(record(values, number, Place(split.where, row, names)))
+        if own_names is None:
+            refuse_different_images(images, [r.filename for r in records], split.rows, split.where)
+        return records
+
+    def where(self, split: str) -> str:
+        """See :class:`Source`."""
+        return f"{self._table(split).where}, split '{split}'"
 
     def blocks(self, split: str) -> list[int]:
         """Each row alone: the table is memory-mapped."""
-        return [1] * len(self._table(split))
+        return [1] * len(self._table(split).rows)
 
     def read(self, split: str, block: int) -> Sequence[object]:
-        """See :class:`Source`."""
+        """See :class:`Source`.
+
+        Raises:
+            BrokenRowError: if the row has no image, or its file is not there.
+        """
+        table = self._table(split)
+        row = table.rows[block]
         if split not in self._images:
-            files = [file["filename"] for file in self._table(split).cache_files]
-            self._images[split] = MappedColumn(files, self.columns.image)
-        return [self._images[split][block]]
+            files = [file["filename"] for file in table.table.cache_files]
+            name = table.columns.image
+            self._images[split] = MappedColumn(files, name) if files else table.column(name).to_pylist()
+        image = self._images[split][row]
+        path = image.get("path") if isinstance(image, dict) and image.get("bytes") is None else image
+        if path is None:
+            raise BrokenRowError(f"{table.where}, row {row}: '{table.columns.image}' is empty")
+        if not isinstance(path, str):
+            return [image]
+        try:
+            return [self._find(split, path)]
+        except BrokenRowError as error:
+            raise BrokenRowError(f"{table.where}, row {row}: {error}") from error
+
+    def _find(self, split: str, path: str) -> object:
+        """The file of an image that is given by its path."""
+        if self._index is None:
+            self._index = FileIndex(self.folder)
+        if split not in self._lone:
+            table = self._table(split)
+            images = table.column(table.columns.image).to_pylist()
+            paths = [image.get("path") if isinstance(image, dict) else image for image in images]
+            self._lone[split] = lone_last_parts(path for path in paths if isinstance(path, str))
+        return self._index.find(path, self._files[split if split in self._files else None][0].parent, self._lone[split])
+
+    def fingerprint(self) -> str:
+        """See :class:`Source`."""
+        return fingerprint(
+            file for files in self._files.values() for top in files for file in (walk(top) if top.is_dir() else [top])
+        )
+
+
+def _webdataset_columns(available: Sequence[str], columns: Columns) -> Columns:
+    """Those of a tar's samples, named by the endings of their files, where none are named."""
+    default = Columns()
+    images = [name for name in available if f".{name.lower()}" in IMAGES]
+    texts = [name for name in ("txt", "caption", "text", "json") if name in available]
+    return replace(
+        columns,
+        image=images[0] if columns.image == default.image and len(images) == 1 else columns.image,
+        captions=texts[0] if columns.captions == default.captions and texts else columns.captions,
+        filename="__key__" if columns.filename == default.filename else columns.filename,
+    )

@@ -3,14 +3,16 @@
 The contract of an entry: a class or a function that takes ``path`` (a string, of the source's files) and ``columns``
 (a :class:`Columns`; names of a table's columns) and gives a :class:`Source`. It raises :class:`DataError` where it
 cannot. One whose rows change under their name (as on the hub) also takes ``revision`` (a string, or None for the
-newest), and its source says in the attribute ``revision`` which one it reads. Register it by :func:`register_dataset`;
-then ``--data.source NAME --data.path PATH`` trains on it.
+newest), and its source says in the attribute ``revision`` which one it reads; one with several configurations, as data
+sets of the hub have, takes ``configuration``. Register it by :func:`register_dataset`; then
+``--data.source NAME --data.path PATH`` trains on it.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -58,7 +60,9 @@ def register_dataset(name: str) -> Callable[[B], B]:
     return add
 
 
-def build_source(name: str, path: str, columns: Columns, revision: str | None = None) -> Source:
+def build_source(
+    name: str, path: str, columns: Columns, revision: str | None = None, configuration: str | None = None
+) -> Source:
     """The source of that name, or that of a data set of the catalogue: its folder at ``path``, or else its hub id.
 
     Args:
@@ -66,9 +70,11 @@ def build_source(name: str, path: str, columns: Columns, revision: str | None = 
         path: of the source's files.
         columns: names of a table's columns.
         revision: of a source that has several; None for the newest.
+        configuration: of a source that has several; None for its only one.
 
     Raises:
-        DataError: naming the sources and data sets there are; or if the source has no revisions, or does not build.
+        DataError: naming the sources and data sets there are; or if the source has no revisions or configurations, or
+            does not build.
     """
     if name in DATASETS:
         name, path = ("folder", path) if path else ("hub", DATASETS[name].hub_path())
@@ -77,23 +83,33 @@ def build_source(name: str, path: str, columns: Columns, revision: str | None = 
         hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
         raise DataError(
             f"there is no data source '{name}'{hint}; possible are {sorted(SOURCES)} and the data sets "
-            f"{sorted(DATASETS)}: set --data.source"
+            f"{sorted(DATASETS)}: set --data.source{_path_advice(name)}"
         )
     options: dict[str, Any] = {}
-    if revision is not None:
-        if "revision" not in inspect.signature(SOURCES[name]).parameters:
-            raise DataError(f"the data source '{name}' has no revisions: leave out --data.revision ('{revision}')")
-        options["revision"] = revision
+    for option, value in (("revision", revision), ("configuration", configuration)):
+        if value is not None:
+            if option not in inspect.signature(SOURCES[name]).parameters:
+                raise DataError(f"the data source '{name}' has no {option}s: leave out --data.{option} ('{value}')")
+            options[option] = value
     return SOURCES[name](path, columns, **options)
 
 
+def _path_advice(name: str) -> str:
+    """What to write instead of a path as a name."""
+    if not (name.startswith((".", "/", "~")) or os.path.exists(name)):
+        return ""
+    return f". '{name}' is a path: name the source of its files, as in --data.source folder --data.path {name}"
+
+
 @register_dataset("hub")
-def _hub(path: str, columns: Columns, revision: str | None = None) -> Source:
+def _hub(path: str, columns: Columns, revision: str | None = None, configuration: str | None = None) -> Source:
     """``OWNER/NAME`` is streamed; ``OWNER/NAME/FILE.zip`` is fetched, unpacked and read as a folder."""
     from rsretrieval.data.datasets.hub import HubSource, fetch_archive
 
     if not path.endswith(".zip"):
-        return HubSource(path, columns, revision)
+        return HubSource(path, columns, revision, configuration)
+    if configuration is not None:
+        raise DataError(f"the archive '{path}' has no configurations: leave out --data.configuration")
     archive = fetch_archive(path, revision)
     source = _folder(str(archive.folder), columns)
     source.revision = archive.revision
@@ -107,11 +123,24 @@ def _parquet(path: str, columns: Columns) -> Source:
     return ParquetSource(path, columns)
 
 
+@register_dataset("webdataset")
+def _webdataset(path: str, columns: Columns) -> Source:
+    from rsretrieval.data.datasets.parquet import ParquetSource
+
+    return ParquetSource(path, columns, "webdataset")
+
+
 @register_dataset("folder")
 def _folder(path: str, columns: Columns) -> Source:
     from rsretrieval.data.datasets.folder import FolderSource
 
     return FolderSource(path, columns)
+
+
+@register_dataset("imagefolder")
+def _imagefolder(path: str, columns: Columns) -> Source:
+    """A folder too: ``metadata.csv`` or ``metadata.jsonl`` with ``file_name``, beside the images."""
+    return _folder(path, columns)
 
 
 @register_dataset("synthetic")

@@ -14,6 +14,9 @@ from rsretrieval.models.config import TowerConfig, is_pretrained
 from rsretrieval.models.weights import WeightsError, locate, weights_to_load
 from rsretrieval.types import Tokens, TowerOutput
 
+ARCHITECTURES = Path(__file__).parent / "architectures"
+"""Configurations of our own, by name beside open_clip's."""
+
 
 def _build_open_clip(config: TowerConfig) -> Any:  # noqa: ANN401 - open_clip is untyped
     """The whole open_clip model; ``name`` may be the path of a model configuration (JSON).
@@ -21,7 +24,7 @@ def _build_open_clip(config: TowerConfig) -> Any:  # noqa: ANN401 - open_clip is
     ``text-small`` is our own: a text encoder to train from nothing, with open_clip's embedded tokeniser.
     """
     name = config.name
-    open_clip.add_model_config(Path(__file__).parent / "architectures")
+    open_clip.add_model_config(ARCHITECTURES)
     if name.endswith(".json"):
         open_clip.add_model_config(Path(name))
         name = Path(name).stem

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class EmbeddingWriter(Callback):
-    """After ``predict``: ``embeddings-RANK.parquet`` in the run's folder, one row an image.
+    """After ``predict``: ``embeddings-RANK.parquet`` in the run's folder, one row an image that could be read.
 
     Columns: ``filename``, ``embedding``, ``captions`` and ``caption_embeddings``.
     """
@@ -47,9 +47,18 @@ class EmbeddingWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file, whole or not at all."""
-        from datasets import Dataset
+        from datasets import Dataset, Features, List, Value
 
+        features = Features(  # a process may have no row to tell them from
+            {
+                "filename": Value("string"),
+                "embedding": List(Value("float64")),
+                "captions": List(Value("string")),
+                "caption_embeddings": List(List(Value("float64"))),
+            }
+        )
+        columns = {name: [row[name] for row in self._rows] for name in features}
         path = Path(trainer.default_root_dir) / f"embeddings-{trainer.global_rank}.parquet"
-        write_whole(path, lambda partial: Dataset.from_list(self._rows).to_parquet(str(partial)))
+        write_whole(path, lambda partial: Dataset.from_dict(columns, features=features).to_parquet(str(partial)))
+        log.info("embeddings of %d images: %s", len(self._rows), path)
         self._rows.clear()
-        log.info("embeddings: %s", path)

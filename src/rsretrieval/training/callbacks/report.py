@@ -48,7 +48,9 @@ class RetrievalReport(Callback):
     @staticmethod
     def _figures(trainer: Trainer, split: str) -> dict[str, float]:
         metrics: Mapping[str, Tensor] = trainer.callback_metrics
-        return {k.removeprefix(f"{split}/"): float(v) for k, v in metrics.items() if k.startswith(f"{split}/")}
+        figures = {k.removeprefix(f"{split}/"): float(v) for k, v in metrics.items() if k.startswith(f"{split}/")}
+        figures.pop("skipped", None)  # a count of images
+        return figures
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the best epoch."""
@@ -100,7 +102,8 @@ class RetrievalReport(Callback):
             embeddings = pl_module.recall.merged()
         if not trainer.is_global_zero:
             return
-        log.info("%s", figures_table(rows))
+        note = pl_module.coverage.note() if pl_module.coverage else ""
+        log.info("%s%s", figures_table(rows), f"\n{note}" if note else "")
         stream = getattr(loader, "dataset", None)
         if self.queries and isinstance(stream, RetrievalStream):
             path = Path(trainer.default_root_dir) / f"results-{split}.png"
