@@ -9,11 +9,13 @@ from pathlib import Path
 
 import datasets
 import pytest
+import timm
 import torch
 from lightning import Trainer
 from local_hub import local_hub
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel
 
 import rsretrieval
 from rsretrieval import RetrievalDataModule, RetrievalModule, Retriever, TowerConfig, cli
@@ -30,12 +32,24 @@ HUBNESS = HubnessConfig("dual_softmax", temperature=0.2, queries="bank")
 
 
 @pytest.fixture
-def trained(tmp_path: Path, tiny_bert: str) -> tuple[RetrievalModule, str]:
-    """A module after two steps, its image tower frozen with weights from a file; and its checkpoint."""
-    source = tiny.encoder(TowerConfig("timm", "test_resnet"), TowerConfig("transformers", tiny_bert))
-    torch.save(source.image_tower.model.state_dict(), tmp_path / "resnet.pt")
-    image = TowerConfig("timm", "test_resnet", str(tmp_path / "resnet.pt"), frozen=True)
-    text = TowerConfig("transformers", tiny_bert)
+def packages(tmp_path: Path, tiny_bert: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Installed packages with weights: ``pond_resnet`` and ``pond_bert``."""
+    site = tmp_path / "site"
+    (site / "pond_resnet").mkdir(parents=True)
+    torch.save(timm.create_model("test_resnet").state_dict(), site / "pond_resnet" / "weights.pth")
+    shutil.copytree(tiny_bert, site / "pond_bert")
+    AutoModel.from_config(AutoConfig.from_pretrained(tiny_bert)).save_pretrained(site / "pond_bert")
+    for package in site.iterdir():
+        (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(site)
+    return site
+
+
+@pytest.fixture
+def trained(tmp_path: Path, packages: Path) -> tuple[RetrievalModule, str]:
+    """A module after two steps, its image tower frozen, both with weights from packages; and its checkpoint."""
+    image = TowerConfig("timm", "test_resnet", "package:pond_resnet", frozen=True)
+    text = TowerConfig("transformers", "bert", "package:pond_bert")
     module = tiny.module(image, text, query_bank=64, hubness=HUBNESS)
     data = RetrievalDataModule(image_size=64, batch_size=16, num_workers=0, augmentation="none")
     trainer = Trainer(
@@ -52,7 +66,7 @@ TEXTS = ["Two Ships, in the harbour!", "a red plane"]
 
 
 def test_a_folder_gives_the_embeddings_of_its_checkpoint(
-    trained: tuple[RetrievalModule, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: tuple[RetrievalModule, str], tmp_path: Path, packages: Path
 ) -> None:
     module, checkpoint = trained
     cli.main(["export", checkpoint, "--to", str(tmp_path / "acme" / "ponds")])
@@ -75,11 +89,12 @@ def test_a_folder_gives_the_embeddings_of_its_checkpoint(
     with pytest.raises(ValueError, match=r"sentence 1 \('\.\.\.'\) has no word"):
         retriever.encode_texts(["a", "..."])
     stored = load_file(tmp_path / "acme" / "ponds" / "model.safetensors")
-    assert not any(key.startswith("image_tower") for key in stored)  # its weights are in a file of their own
+    assert not any(key.startswith("image_tower") for key in stored)  # its weights are in a package of their own
     assert {key for key, tensor in stored.items() if tensor.dtype != torch.float16} == {"bank.total"}  # a count
-    # Other weights in that file are noticed.
-    state = torch.load(tmp_path / "resnet.pt", weights_only=True)
-    torch.save({key: value + 1 for key, value in state.items()}, tmp_path / "resnet.pt")
+    # Other weights in that package are noticed.
+    file = packages / "pond_resnet" / "weights.pth"
+    state = torch.load(file, weights_only=True)
+    torch.save({key: value + 1 for key, value in state.items()}, file)
     with pytest.raises(PretrainedError, match="are not the model that was published"):
         Retriever.from_pretrained(str(tmp_path / "acme" / "ponds"))
 
@@ -120,12 +135,13 @@ def test_a_bank_goes_with_the_model(trained: tuple[RetrievalModule, str], tmp_pa
         retriever.hub_bias(gallery)
 
 
-def test_from_the_hub(trained: tuple[RetrievalModule, str], tmp_path: Path) -> None:
+def test_from_the_hub(trained: tuple[RetrievalModule, str], tmp_path: Path, packages: Path) -> None:
     cli.main(["export", trained[1], "--to", str(tmp_path / "hub" / "acme" / "ponds")])
     program = (
         "from rsretrieval import Retriever; print(Retriever.from_pretrained('acme/ponds').encode_texts(['a']).shape)"
     )
     with local_hub(tmp_path / "hub", tmp_path) as env:
+        env = {**env, "PYTHONPATH": str(packages)}
         done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
     assert "torch.Size([1, 32])" in done.stdout, done.stderr[-2000:]
 
@@ -164,16 +180,15 @@ def test_the_published_model_reproduces_its_validation_figure() -> None:
 
 
 def test_a_standalone_folder_needs_nothing_else(
-    trained: tuple[RetrievalModule, str], tmp_path: Path, tiny_bert: str
+    trained: tuple[RetrievalModule, str], tmp_path: Path, packages: Path
 ) -> None:
-    """Neither the weights' file nor the tokeniser's folder that it was trained with; wherever it is moved to."""
+    """Neither of the packages that it was trained with; wherever it is moved to."""
     cli.main(["export", trained[1], "--to", str(tmp_path / "plain")])
     cli.main(["export", trained[1], "--to", str(tmp_path / "first"), "--standalone", "true"])
     before = Retriever.from_pretrained(str(tmp_path / "plain"))
     images, texts = before.encode_images(PICTURES), before.encode_texts(TEXTS)
     (tmp_path / "first").rename(tmp_path / "moved")
-    (tmp_path / "resnet.pt").unlink()
-    shutil.rmtree(tiny_bert)
+    shutil.rmtree(packages)
     after = Retriever.from_pretrained(str(tmp_path / "moved"))
     torch.testing.assert_close(after.encode_images(PICTURES), images, atol=2e-3, rtol=0)
     torch.testing.assert_close(after.encode_texts(TEXTS), texts, atol=2e-3, rtol=0)
@@ -190,3 +205,22 @@ def test_numbers_that_half_precision_cannot_hold_stay_as_they_are() -> None:
         assert packed["variance"].dtype == torch.float32
         for name, tensor in unpack(packed).items():
             torch.testing.assert_close(tensor, tensors[name].float())
+
+
+def test_files_of_this_machine_are_in_the_folder(tmp_path: Path, tiny_bert: str, tiny_clip: str) -> None:
+    """Towers from paths: the exported folder holds every tensor, the definitions and the tokeniser, and no path."""
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "start.pt")
+    image = TowerConfig("timm", "test_resnet", str(tmp_path / "start.pt"))
+    for number, text in enumerate((TowerConfig("transformers", tiny_bert), TowerConfig("open_clip", tiny_clip))):
+        module = tiny.module(image, text)
+        content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+        torch.save(content, tmp_path / f"{number}.ckpt")
+        cli.main(["export", str(tmp_path / f"{number}.ckpt"), "--to", str(tmp_path / f"to-{number}")])
+        with torch.no_grad():
+            wanted = module.model.eval().encode_text(["a red plane"])
+        folder = (tmp_path / f"to-{number}").rename(tmp_path / f"moved-{number}")
+        Path(text.name).rename(tmp_path / "gone")
+        again = Retriever.from_pretrained(str(folder)).encode_texts(["a red plane"])
+        torch.testing.assert_close(again, wanted, atol=2e-3, rtol=0)
+        assert str(tmp_path) not in "".join(file.read_text() for file in folder.rglob("*.json"))
+        (tmp_path / "gone").rename(text.name)

@@ -111,3 +111,10 @@ def test_wrong_input_is_refused(change: dict, message: str) -> None:
     good = {"image": torch.eye(2), "text": torch.eye(2), "owners": torch.arange(2)}
     with pytest.raises(ValueError, match=message):
         retrieval_recall(**(good | change))
+
+
+def test_arrays_and_lists_are_taken_for_tensors() -> None:
+    image, owners = np.eye(3), [0, 1, 2]
+    assert retrieval_recall(image=image, text=image, owners=owners, ks=(1,)) == {  # type: ignore[arg-type]
+        "i2t_R@1": 100.0, "t2i_R@1": 100.0, "mR": 100.0,
+    }  # fmt: skip

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import re
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from rsretrieval import RetrievalModule, Retriever, TowerConfig, cli
+from rsretrieval.models.checkpoint import starting_tensors
 from rsretrieval.models.config import RemoteCodeError
 from rsretrieval.models.weights import WeightsError, load_into, read_state_dict
 
@@ -119,16 +121,24 @@ def save(module: RetrievalModule, path: Path) -> None:
 def test_a_checkpoint_has_every_tensor_itself(
     checkpoint: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It loads, and is exported, where the weights that its training began from are gone."""
+    """It loads, and is exported, where the file that its training began from is gone."""
     module = RetrievalModule.load_from_checkpoint(checkpoint).eval()
-    cli.main(["export", checkpoint, "--to", str(tmp_path / "to")])
-    assert "starting weights are not there, so that every tensor is written" in caplog.text
+    with caplog.at_level(logging.INFO):
+        cli.main(["export", checkpoint, "--to", str(tmp_path / "to")])
+    assert re.search(r"start\.pt, .*tinybert is of this machine alone, so that every tensor is written", caplog.text)
     again = Retriever.from_pretrained(str(tmp_path / "to"))
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(
-            again.model.encode_image(images), module.model.encode_image(images), atol=2e-3, rtol=0
-        )
+        wanted = module.model.encode_image(images)
+        torch.testing.assert_close(again.model.encode_image(images), wanted, atol=2e-3, rtol=0)
+
+
+def test_starting_weights_of_a_package_that_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    config = tiny.settings(
+        TowerConfig("timm", "test_resnet", "package:gone_towers"), TowerConfig("open_clip", "text-small")
+    )
+    assert starting_tensors(config) == {}
+    assert "starting weights are not there, so that every tensor is written: the Python package 'gone_to" in caplog.text
 
 
 def test_a_strangers_code_runs_only_where_the_caller_allows_it(checkpoint: str, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def retrieval_recall(
     expected recall under random tie-breaking, in closed form.
 
     Args:
-        image: ``(N, d)`` image embeddings.
+        image: ``(N, d)`` image embeddings; tensors, or what becomes one, such as arrays.
         text: ``(M, d)`` caption embeddings, of any number of captions an image.
         owners: ``(M,)`` row of ``image`` that each caption belongs to.
         ks: the ranks.
@@ -147,6 +147,7 @@ def retrieval_recall(
         {'i2t_R@1': 50.0, 't2i_R@1': 50.0, 'mR': 50.0}
     """
     check_protocol(ks, ties)
+    image, text, owners = map(torch.as_tensor, (image, text, owners))
     _check_embeddings(image, text, owners)
     image, text = (x if x.dtype == torch.float64 else x.float() for x in (image, text))
     images, image_row, image_count = torch.unique(image, dim=0, return_inverse=True, return_counts=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def export(
@@ -18,7 +21,7 @@ def export(
 ) -> None:
     """Write a checkpoint as a folder for ``Retriever.from_pretrained``, in half precision.
 
-    Where the weights that its training started from are gone, the folder is standalone.
+    Where its towers came from files of this machine, or those are gone, the folder is standalone: it loads anywhere.
 
     Args:
         checkpoint: of a training run.
@@ -40,6 +43,7 @@ def export(
     from rsretrieval.models.feature_cache import fingerprint
     from rsretrieval.models.packing import pack
     from rsretrieval.models.pretrained import CONFIG, WEIGHTS
+    from rsretrieval.models.standalone import local_sources
     from rsretrieval.models.standalone import standalone as without_sources
     from rsretrieval.models.weights import tensors_follow
     from rsretrieval.settings import plain
@@ -50,7 +54,9 @@ def export(
     trained.load_state_dict(state)
     folder = Path(to).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    stored, given = trained.state_dict(), {} if standalone else starting_tensors(config)
+    if local := local_sources(config):
+        log.info("%s is of this machine alone, so that every tensor is written", ", ".join(local))
+    stored, given = trained.state_dict(), {} if standalone or local else starting_tensors(config)
     if given:
         stored = {
             key: value

@@ -9,7 +9,17 @@ from typing import Any
 
 from rsretrieval.models.config import EncoderConfig, TowerConfig
 from rsretrieval.models.dual_encoder import DualEncoder
+from rsretrieval.models.weights import is_elsewhere
 from rsretrieval.settings import plain
+
+
+def local_sources(config: EncoderConfig) -> list[str]:
+    """Files and folders of this machine that towers come from; those of packages and the hub are found anywhere."""
+    branch = config.convolutional_branch
+    towers = [*config.image.parts(), *config.text.parts(), *([] if branch is None else [branch])]
+    named = [tower.weights for tower in towers if tower.weights and not is_elsewhere(tower.weights)]
+    definitions = [tower.name for tower in towers if tower.library != "timm" and Path(tower.name).exists()]
+    return [*named, *definitions]
 
 
 def standalone(config: EncoderConfig, model: DualEncoder, folder: Path) -> EncoderConfig:

@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from rsretrieval.models.config import PRETRAINED
+
 FORMS = (
     "null (random), 'pretrained' or 'pretrained:TAG' (the library's own, from the hub), 'hub:OWNER/NAME' or "
     "'hub:OWNER/NAME/FILE', 'package:NAME' (an installed Python package), or the path of a file or folder"
@@ -46,6 +48,11 @@ def tensors_follow() -> Iterator[None]:
 def weights_to_load(weights: str | None) -> str | None:
     """The weights setting of a tower that is built now; None within :func:`tensors_follow`."""
     return None if _TENSORS_FOLLOW.get() else weights
+
+
+def is_elsewhere(weights: str) -> bool:
+    """Whether a weights setting means the same on every machine: the library's own, the hub's, or a package's."""
+    return weights.partition(":")[0] in (PRETRAINED, "hub", "package")
 
 
 def locate(weights: str) -> Path:
