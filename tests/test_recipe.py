@@ -1,6 +1,5 @@
 """The paper's recipe, against the figures of its table (written here once more, by hand)."""
 
-import math
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +14,6 @@ from rsretrieval import RetrievalModule, TowerConfig
 from rsretrieval.cli import main
 from rsretrieval.data import transforms
 from rsretrieval.data.randaugment import RAND_AUGMENT
-from rsretrieval.losses import scene_weight
-from rsretrieval.training.schedule import PAPER_STAGES, stage_at
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
@@ -69,20 +66,6 @@ def test_settings(
     monkeypatch.setattr("sys.argv", ["rsretrieval"])
     found = settings(capsys, *configs)
     assert {key: found[key] for key in table} == table
-
-
-def test_value_schedule() -> None:
-    losses = [set(PAPER_STAGES[stage_at(PAPER_STAGES, epoch)].losses) for epoch in range(20)]
-    assert (
-        losses
-        == [{"contrastive", "affiliation", "scene_adaptive"}] * 10 + [{"weighted_contrastive", "affiliation"}] * 10
-    )
-    assert {weight for stage in PAPER_STAGES for weight in stage.losses.values()} == {1.0}
-    for epoch in (0, 1, 5, 9):
-        assert scene_weight(0.02, epoch) == pytest.approx(math.e ** (0.02 * epoch))
-    # The release keeps integers: below 1 that is 0.
-    assert [scene_weight(-0.002, e, truncate=True) for e in (0, 1, 5, 9)] == [1, 0, 0, 0]
-    assert [scene_weight(0.02, e, truncate=True) for e in (0, 1, 5, 9)] == [1, 1, 1, 1]
 
 
 @pytest.fixture

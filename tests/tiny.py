@@ -3,11 +3,13 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsretrieval.models import DualEncoder, EncoderConfig, TowerConfig
-from rsretrieval.training import RetrievalModule
 from rsretrieval.types import Preprocessing
+
+if TYPE_CHECKING:
+    from rsretrieval.training import RetrievalModule
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "plane", "two", "ships", "in", "the", "harbour"]
 BERT = {
@@ -55,7 +57,9 @@ def encoder(
 
 def module(
     image: TowerConfig, text: TowerConfig, branch: TowerConfig | None = None, image_size: int = 64, **options: Any
-) -> RetrievalModule:
+) -> "RetrievalModule":
     """A small encoder in training; settings of the module itself are told by their names."""
+    from rsretrieval.training import RetrievalModule
+
     own = {key: options.pop(key) for key in ("objective", "optimizer", "hubness") if key in options}
     return RetrievalModule(settings(image, text, branch, image_size, **options), **own)

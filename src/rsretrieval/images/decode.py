@@ -101,5 +101,5 @@ def _source(image: object) -> Image.Image | NDArray[Any] | bytes | str:
         return bytes(image)
     if isinstance(image, os.PathLike):
         return os.fsdecode(image)
-    given = "there is no image (null)" if image is None else f"a value of type {type(image).__name__} is no image"
-    raise BrokenImageError(f"{given}; possible are {FORMS}")
+    what = "there is no image (null)" if image is None else f"a value of type {type(image).__name__} is no image"
+    raise BrokenImageError(f"{what}; possible are {FORMS}")

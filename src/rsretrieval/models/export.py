@@ -6,6 +6,8 @@ import json
 import logging
 from pathlib import Path
 
+from rsretrieval.files import write_whole
+
 log = logging.getLogger(__name__)
 
 
@@ -53,24 +55,25 @@ def export(
         trained = DualEncoder(config)
     trained.load_state_dict(state)
     folder = Path(to).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
     if local := local_sources(config):
         log.info("%s is of this machine alone, so that every tensor is written", ", ".join(local))
-    stored, given = trained.state_dict(), {} if standalone or local else starting_tensors(config)
-    if given:
+    stored, starting = trained.state_dict(), {} if standalone or local else starting_tensors(config)
+    if starting:
         stored = {
             key: value
             for key, value in stored.items()
-            if not value.allclose(given[key], rtol=2**-11, atol=0.0)  # what half precision can tell apart
+            if not value.allclose(starting[key], rtol=2**-11, atol=0.0)  # what half precision can tell apart
         }
     else:
         config = without_sources(config, trained, folder)
-    rest = {key: value for key, value in given.items() if key not in stored}
-    save_file(pack(stored, int8=int8), folder / WEIGHTS, metadata={"rest": fingerprint(rest)})
     settings = {
         "encoder": plain(config),
         "hubness": hubness,
         "image_size": image_size or config.preprocessing.image_size,
         "max_words": max_words,
     }
-    (folder / CONFIG).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    metadata = {"rest": fingerprint({key: value for key, value in starting.items() if key not in stored})}
+    packed = pack(stored, int8=int8)
+    write_whole(folder / WEIGHTS, lambda partial: save_file(packed, partial, metadata=metadata))
+    text = json.dumps(settings, indent=1) + "\n"
+    write_whole(folder / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))

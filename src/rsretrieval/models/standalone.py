@@ -51,7 +51,7 @@ def _save_tower(config: TowerConfig, tower: Any, folder: Path, name: str) -> Tow
         return replace(config, name=f"./towers/{name}", weights=None)
     if config.library == "open_clip" and config.name.endswith(".json"):
         target = folder / "towers" / f"{name}.json"
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(Path(config.name).read_text(encoding="utf-8"), encoding="utf-8")
         return replace(config, name=f"./towers/{name}.json", weights=None)
     return replace(config, weights=None)

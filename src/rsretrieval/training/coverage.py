@@ -115,7 +115,7 @@ def _coverage(loader: EpochLoader, images: int, unreadable: dict[str, str]) -> C
     check_unreadable(stream, union, loader.max_broken)
     if not total:
         reason = next(iter(union.values()), "none was asked for")
-        raise DataError(f"no image of split '{stream.split}' was evaluated. The first: {reason}. Mend the data")
+        raise DataError(f"no image of split '{stream.split}' was evaluated. The first: {reason}. Check the data")
     return Coverage(stream.split, total, stream.table.images, union)
 
 

@@ -103,7 +103,7 @@ class Keys:
             DataError: naming file and row, if it lacks the name or the captions.
         """
         if not isinstance(row, Mapping):
-            raise DataError(f"'{self.file}', {where}, is no object with an image and its captions: mend or remove it")
+            raise DataError(f"'{self.file}', {where}, is no object with an image and its captions: fix or remove it")
         name, captions = self.name_of(row), self.captions_of(row)
         lacks = [column for column in self.needed if column not in row]
         lacks += [] if name else [" or ".join(self.names)]
