@@ -26,9 +26,9 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m slow -n 1
 
-# Run before an issue is closed, not part of CI: random inputs at length (forty times the examples), and mutants.
+# Run before an issue is closed, not part of CI: random inputs at length (fifty times the examples), and mutants.
 soak: install mutants
-	RSRETRIEVAL_SOAK=40 $(BIN)/python -m pytest -m "soak or hypothesis"
+	RSRETRIEVAL_SOAK=50 $(BIN)/python -m pytest -m "soak or hypothesis"
 
 # About an hour on two cores; called again it goes on. Survivors are listed; docs/mutants.md explains those that stay.
 mutants: install

@@ -81,6 +81,7 @@ def full_disk(after: int) -> Iterator[None]:
 
 def main(file: str, end: str, batches: int, args: list[str]) -> None:
     """See :func:`recorded`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell lets its background jobs ignore
     with recorded(Path(file), end, batches):
         cli.main(args)
 

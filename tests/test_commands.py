@@ -46,6 +46,12 @@ def test_configurations_by_name_and_a_path_wins(tmp_path: Path, monkeypatch: pyt
         FileNotFoundError, match=r"no configuration 'rsicd_large': give a file, or one of \['quickstart'"
     ):
         resolve(["fit", "-c", "rsicd_large"])
+    (tmp_path / "broken.yaml").write_text("trainer: [")
+    with pytest.raises(ValueError, match=r"'broken\.yaml' is no YAML"):
+        resolve(["fit", "-c", "broken.yaml"])
+    (tmp_path / "broken.yaml").write_text("- 1")
+    with pytest.raises(ValueError, match=r"'broken\.yaml' is no configuration: it holds a list"):
+        resolve(["fit", "-c", "broken.yaml"])
 
 
 def test_wrong_settings_are_refused_when_they_are_read(capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,6 +113,12 @@ def test_a_strangers_file_trains(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "results-val.png").is_file()
     keys = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert "model.image_tower.scale" in keys
+    # What is registered serves other commands too.
+    plugin = ["--plugins", "mine/harbour_parts.py"]
+    done = run(tmp_path, "export", "run/checkpoints/last.ckpt", "--to", "to", *plugin)
+    assert (tmp_path / "to" / "config.json").is_file(), done.stderr[-3000:]
+    done = run(tmp_path, "data", "prepare", "harbours", "--path", "3", "--to", "copy", *plugin)
+    assert (tmp_path / "copy" / "train-00000-of-00001.parquet").is_file(), done.stderr[-3000:]
 
 
 OWN_CLASSES = '''
@@ -126,7 +132,7 @@ from rsretrieval import RetrievalModule
 
 
 class Line(LightningModule):
-    """Fits a line; its figure is called like ours."""
+    """Fits a line, and logs a figure of its own."""
 
     def __init__(self, rate: float = 0.1):
         super().__init__()
@@ -136,7 +142,7 @@ class Line(LightningModule):
         return (self.layer(batch) - 2 * batch).pow(2).mean()
 
     def validation_step(self, batch):
-        self.log("val/mR", -self.training_step(batch))
+        self.log("val/loss", self.training_step(batch))
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), self.rate)
@@ -166,7 +172,10 @@ class Doubled(RetrievalModule):
 
 def test_another_module_and_another_data_module(tmp_path: Path) -> None:
     (tmp_path / "own_classes.py").write_text(OWN_CLASSES)
-    arguments = ["--trainer.accelerator=cpu", "--trainer.max_epochs=3", "--trainer.default_root_dir=run"]
+    arguments = [
+        "--trainer.accelerator=cpu", "--trainer.max_epochs=3", "--trainer.default_root_dir=run",
+        "--checkpoint.monitor=val/loss", "--checkpoint.mode=min",
+    ]  # fmt: skip
     done = run(
         tmp_path, "fit", "--model=own_classes.Line", "--model.rate=0.3", "--data=own_classes.Points", "--data.count=12",
         *arguments,

@@ -117,6 +117,22 @@ def test_options_of_the_command_line() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (["--model.text.pooling", "levels"], ["--model.encoder.text.pooling", "all_layers"]),
+        (["--model.encoder.image.pooling=levels"], ["--model.encoder.image.pooling=all_stages"]),
+        (["--model.image.library=joint"], ["--model.encoder.image.library=concat"]),
+        (["--trainer.callbacks=rsretrieval.callbacks.X"], ["--trainer.callbacks=rsretrieval.training.callbacks.X"]),
+        (["-c", '{"model": {"steady": true}}'], ["--config", '{"model": {"encoder": {"stabilised_fgis": true}}}']),
+    ],
+)
+def test_values_and_configurations_on_the_command_line(old: list[str], new: list[str]) -> None:
+    with pytest.warns(FutureWarning, match="of an older version"):
+        assert resolve(old)[0] == new
+    assert resolve(["--data.path", "levels"])[0] == ["--data.path", "levels"]
+
+
 def test_a_setting_of_a_newer_version_is_named(checkpoint: str, tmp_path: Path) -> None:
     content = torch.load(checkpoint, weights_only=True)
     content["hyper_parameters"]["objective"]["focus"] = 2.0
@@ -124,6 +140,11 @@ def test_a_setting_of_a_newer_version_is_named(checkpoint: str, tmp_path: Path) 
     with pytest.raises(
         SettingsError, match=r"no settings of ObjectiveConfig .* newer version wrote them, upgrade: .*'?focus"
     ):
+        RetrievalModule.load_from_checkpoint(tmp_path / "newer.ckpt")
+    del content["hyper_parameters"]["objective"]["focus"]
+    content["hyper_parameters"]["diffusion"] = {}
+    torch.save(content, tmp_path / "newer.ckpt")
+    with pytest.raises(SettingsError, match=r"has the settings \['diffusion'\], which RetrievalModule does not know"):
         RetrievalModule.load_from_checkpoint(tmp_path / "newer.ckpt")
     settings = json.loads((OLDER / "exported" / "config.json").read_text())
     settings["model"]["image"]["rotations"] = 4

@@ -224,3 +224,14 @@ def test_files_of_this_machine_are_in_the_folder(tmp_path: Path, tiny_bert: str,
         torch.testing.assert_close(again, wanted, atol=2e-3, rtol=0)
         assert str(tmp_path) not in "".join(file.read_text() for file in folder.rglob("*.json"))
         (tmp_path / "gone").rename(text.name)
+
+
+def test_a_folder_is_used_as_its_run_was_evaluated(trained: tuple[RetrievalModule, str], tmp_path: Path) -> None:
+    content = torch.load(trained[1], weights_only=True)
+    content["RetrievalDataModule"] |= {"eval_image_size": 96, "max_words": 3}
+    torch.save(content, tmp_path / "other.ckpt")
+    cli.main(["export", str(tmp_path / "other.ckpt"), "--to", str(tmp_path / "to")])
+    retriever = Retriever.from_pretrained(str(tmp_path / "to"))
+    assert (retriever.image_size, retriever.max_words) == (96, 3)
+    long, short = retriever.encode_texts(["a red plane beside two ships", "a red plane"])
+    assert long.equal(short)

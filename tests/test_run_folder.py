@@ -12,6 +12,7 @@ import yaml
 from rsretrieval import cli
 from rsretrieval.cli.run_folder import find_checkpoint
 from rsretrieval.models import WeightsError
+from rsretrieval.models.checkpoint import CheckpointError
 
 
 @pytest.fixture
@@ -47,6 +48,8 @@ def test_a_second_fit_leaves_the_first_ones_checkpoints_aside(
     cli.main([*fit, "--seed_everything=2"])
     assert f"holds an earlier run: its checkpoints are in '{run / 'checkpoints-1'}' now" in caplog.text
     assert {file.name for file in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    cli.main([*fit, "--trainer.fast_dev_run=true"])  # which writes nothing, and moves nothing
+    assert not (run / "checkpoints-2").exists()
     name = "model.pooled_projection.weight"
     kept = torch.load(run / "checkpoints-1" / "best.ckpt", weights_only=True)["state_dict"]
     second = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
@@ -115,6 +118,9 @@ def test_a_checkpoint_alone_knows_its_model(fit: list[str], tmp_path: Path, monk
     ]
     cli.main(["test", "--ckpt_path", "alone.ckpt", "--data.source", "synthetic", *limits])
     cli.main(["test", "--ckpt_path=best", "--trainer.default_root_dir=run", "--data.source", "synthetic", *limits])
+    cli.main(["test", "--ckpt_path=alone.ckpt", "--model.encoder.eval_views=2", "--data.source", "synthetic", *limits])
+    with pytest.raises(CheckpointError, match=r"small\.yaml' cannot be read as a checkpoint"):
+        cli.main(["test", "--ckpt_path", "small.yaml"])
 
 
 def test_a_run_goes_on_where_its_starting_weights_are_gone(fit: list[str], tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def test_it_trains(switch: list[str], settings: list[str], tmp_path: Path) -> No
 def test_a_half_precision_model_encodes(tiny_bert: str) -> None:
     """Images and texts reach towers in the precision of their weights."""
     model = tiny.encoder(
-        tiny.TowerConfig("timm", "test_efficientnet"), tiny.TowerConfig("transformers", tiny_bert),
-        tiny.TowerConfig("timm", "test_resnet"),
+        tiny.TowerConfig("timm", "test_efficientnet", pooling="all_stages"),
+        tiny.TowerConfig("transformers", tiny_bert), tiny.TowerConfig("timm", "test_resnet"),
     ).eval()  # fmt: skip
     images, texts = torch.rand(2, 3, 64, 64), ["a red plane", "two ships"]
     with torch.no_grad():

@@ -25,6 +25,8 @@ CLASS_PATHS = {
 """Beginnings of class paths: old to new."""
 TENSORS = {"prior.": "convolutional_branch.", "prior_projection.": "branch_projection.", "bank.seen": "bank.total"}
 """Beginnings of the names of the dual encoder's tensors: old to new."""
+_NO_MORE = re.compile(r"image_tower\.(?:towers\.\d+\.)?model\.pooler\.")
+"""Tensors that no model here used, of an image tower from transformers."""
 LIBRARIES = {"joint": "concat"}
 POOLING: dict[str, dict[str, str | None]] = {
     "timm": {"levels": "all_stages", "cls": None},
@@ -64,7 +66,14 @@ def current_model_settings(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def current_arguments(arguments: Sequence[str]) -> list[str]:
     """Options of the command line by the names of this version; warns once of each that it replaces."""
-    return [_option(argument) for argument in arguments]
+    current: list[str] = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if option.startswith("--"):
+            current.append(_option(option) + equals + _value(option, value))
+        else:  # maybe the value of the option before
+            current.append(_value(current[-1] if current else "", argument))
+    return current
 
 
 def current_tensor_names(state: MutableMapping[str, Any], prefix: str = "") -> None:
@@ -77,6 +86,9 @@ def current_tensor_names(state: MutableMapping[str, Any], prefix: str = "") -> N
     for old, new in TENSORS.items():
         for name in [name for name in state if name.startswith(prefix + old)]:
             state[prefix + new + name.removeprefix(prefix + old)] = state.pop(name)
+
+    for name in [name for name in state if _NO_MORE.match(name.removeprefix(prefix)) and name.startswith(prefix)]:
+        del state[name]
 
 
 def older_tensor_name(name: str) -> str:
@@ -140,11 +152,26 @@ def _tower(tower: Mapping[str, Any], renamed: dict[str, str]) -> dict[str, Any]:
     return current
 
 
-def _option(argument: str) -> str:
-    option, equals, value = argument.partition("=")
+def _option(option: str) -> str:
     match = re.fullmatch(r"--model\.(\w+)((?:\.\w+)*)", option)
     if match is None or match[1] not in MODEL_SETTINGS:
-        return argument
-    new = f"--model.{MODEL_SETTINGS[match[1]]}{match[2]}"
-    warnings.warn(f"the option '{option}' of an older version is now '{new}'", FutureWarning, stacklevel=3)
-    return new + equals + value
+        return option
+    return _renamed(option, f"--model.{MODEL_SETTINGS[match[1]]}{match[2]}")
+
+
+def _value(option: str, value: str) -> str:
+    """The value of an option, if it is a name that changed."""
+    side = re.search(r"\.(image|text)\.(library|pooling)$", option)
+    if side is not None and side[2] == "library" and value in LIBRARIES:
+        return _renamed(value, LIBRARIES[value])
+    if side is not None and side[2] == "pooling" and value == "levels":
+        return _renamed(value, "all_stages" if side[1] == "image" else "all_layers")
+    for old, new in CLASS_PATHS.items():
+        if value.startswith(old):
+            return _renamed(value, new + value.removeprefix(old))
+    return value
+
+
+def _renamed(old: str, new: str) -> str:
+    warnings.warn(f"the option '{old}' of an older version is now '{new}'", FutureWarning, stacklevel=4)
+    return new

@@ -189,6 +189,13 @@ def test_unknown_towers(text_tower: TowerConfig) -> None:
         ValueError, match=r"pooling='all_stages' is unknown to towers of transformers; possible are null and"
     ):
         replace(text_tower, pooling="all_stages")
+    with pytest.raises(ValueError, match=r"embed_dim=30: with FGIS give a multiple of 8"):
+        tiny.settings(LITE, text_tower, BRANCH, embed_dim=30)
+    with pytest.raises(ValueError, match=r"options\.towers\[0\] of 'two'.*weigths"):
+        tiny.settings(
+            TowerConfig("concat", "two", options={"towers": [{"library": "timm", "name": "x", "weigths": None}]}),
+            text_tower,
+        )
     for name, value in (("embed_dim", 0), ("graph_steps", -1), ("query_bank", -1), ("dropout", 1.0)):
         with pytest.raises(ValueError, match=f"{name}={value}: give"):
             tiny.settings(LITE, text_tower, **{name: value})

@@ -68,7 +68,7 @@ def _is_for_user(error: BaseException) -> bool:
     """Whether this package raised an error on purpose: one of its own classes, or an ordinary one in its own code."""
     if type(error).__module__.partition(".")[0] == "rsretrieval":
         return True
-    if not isinstance(error, ValueError | FileNotFoundError | ImportError | RuntimeError):
+    if not isinstance(error, ValueError | OSError | ImportError | RuntimeError):
         return False
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "rsretrieval"

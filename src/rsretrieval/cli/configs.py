@@ -43,20 +43,28 @@ def resolve(arguments: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
 
     Raises:
         FileNotFoundError: for a configuration that is not there.
+        ValueError: for one that is no YAML, or no settings.
     """
     import yaml
 
     resolved: list[str] = []
     contents: list[dict[str, Any]] = []
     for argument, name in _with_configs(map(_null, current_arguments(arguments))):
-        if name is None or name.lstrip().startswith("{"):  # a configuration may be written out
-            resolved += [argument] if name is None else [_OPTIONS[1], name]
+        if name is None:
+            resolved.append(argument)
             continue
-        path = find(name)
-        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        current = current_settings(settings, f"'{path}'") if isinstance(settings, dict) else settings
-        contents += [current] if isinstance(current, dict) else []
-        resolved += [_OPTIONS[1], str(path) if current == settings else json.dumps(current)]
+        is_written_out = name.lstrip().startswith("{")
+        source = name if is_written_out else str(find(name))
+        where = "the configuration on the command line" if is_written_out else f"'{source}'"
+        try:
+            settings = yaml.safe_load(name if is_written_out else Path(source).read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{where} is no YAML: {error}") from error
+        if not isinstance(settings, dict):
+            raise ValueError(f"{where} is no configuration: it holds a {type(settings).__name__}, not settings by name")
+        current = current_settings(settings, where)
+        contents.append(current)
+        resolved += [_OPTIONS[1], source if current == settings else json.dumps(current)]
     return resolved, contents
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from rsretrieval.cli.plugins import add_plugins, load_plugins
 from rsretrieval.data.prepare import describe_datasets, prepare
 
 
@@ -18,9 +19,12 @@ def main(arguments: Sequence[str]) -> None:
     options = ArgumentParser(description=prepare.__doc__)
     options.add_argument("name", type=str, help="a data set of the list, a hub id OWNER/NAME, or a source")
     options.add_function_arguments(prepare, as_group=False, as_positional=False, skip={"name"})
+    add_plugins(options)
     commands.add_subcommand("prepare", options, help="write a data set as local parquet files")
     chosen: Any = parser.instantiate(parser.parse_args(list(arguments[1:])))
     if chosen.command == "list":
         print(describe_datasets())  # noqa: T201 - a command's output
     else:
-        prepare(**vars(chosen.prepare))
+        settings = vars(chosen.prepare)
+        load_plugins(settings.pop("plugins"))
+        prepare(**settings)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
+from rsretrieval.cli.plugins import add_plugins, load_plugins
 from rsretrieval.models.export import export
 
 
@@ -14,4 +15,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = ArgumentParser(prog="rsretrieval export", description=export.__doc__)
     parser.add_argument("checkpoint", type=str, help="of a training run")
     parser.add_function_arguments(export, as_group=False, as_positional=False, skip={"checkpoint"})
-    export(**vars(parser.parse_args(arguments[1:])))
+    add_plugins(parser)
+    options = vars(parser.parse_args(arguments[1:]))
+    load_plugins(options.pop("plugins"))
+    export(**options)

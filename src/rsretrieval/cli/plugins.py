@@ -7,8 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import ArgumentParser
 
-def load_plugins(plugins: Sequence[str]) -> None:
+
+def add_plugins(parser: ArgumentParser) -> None:
+    """The option ``--plugins`` of a command."""
+    summary = "Python files or modules that register data sets, towers, losses"
+    parser.add_argument("--plugins", type=list[str] | str, default=[], help=summary)
+
+
+def load_plugins(plugins: Sequence[str] | str) -> None:
     """Import modules by name, or files by path (``./towers.py``), so that their registrations take effect.
 
     A file is imported as the module of its name, from its folder, so that worker processes find it too.
@@ -16,7 +24,7 @@ def load_plugins(plugins: Sequence[str]) -> None:
     Raises:
         ImportError: naming the one that cannot be imported.
     """
-    for plugin in plugins:
+    for plugin in [plugins] if isinstance(plugins, str) else plugins:
         path = Path(plugin).expanduser().resolve()
         is_file = plugin.endswith(".py")
         if is_file and str(path.parent) not in sys.path:

@@ -13,17 +13,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from rsretrieval.cli.configs import resolve
-from rsretrieval.cli.plugins import load_plugins
+from rsretrieval.cli.plugins import add_plugins, load_plugins
 from rsretrieval.cli.run_folder import RunConfig, find_checkpoint, lock_folder, set_aside
 from rsretrieval.cli.signals import exit_status_of_signals
 from rsretrieval.compatibility import current_model_settings
 from rsretrieval.data.datamodule import RetrievalDataModule
+from rsretrieval.models.checkpoint import load_checkpoint
 from rsretrieval.models.config import check_remote_code
 from rsretrieval.models.weights import tensors_follow
 from rsretrieval.training.callbacks import EmbeddingWriter, RetrievalReport, ValueGuidedLearning
@@ -76,12 +76,7 @@ class RetrievalCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """See LightningCLI."""
-        parser.add_argument(
-            "--plugins",
-            type=list[str] | str,
-            default=[],
-            help="Python files or modules that register data sets, towers, losses",
-        )
+        add_plugins(parser)
         parser.add_lightning_class_args(ValueGuidedLearning, "schedule")
         for name in ("checkpoint", "last", "resume"):
             parser.add_lightning_class_args(ModelCheckpoint, name)
@@ -98,7 +93,7 @@ class RetrievalCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the run's folder."""
         config: Any = self.config[self.subcommand] if self.subcommand else self.config
-        load_plugins([config.plugins] if isinstance(config.plugins, str) else config.plugins)
+        load_plugins(config.plugins)
         root = Path(config.trainer.default_root_dir)
         if "verbose" in config:
             config.verbose = False  # the report shows the figures; Lightning would show them again
@@ -132,7 +127,7 @@ class RetrievalCLI(LightningCLI):
         self._lock = None
         if self.trainer.is_global_zero:
             self._lock = lock_folder(Path(self.trainer.default_root_dir))
-            if config.ckpt_path is None and self.trainer.checkpoint_callbacks:
+            if config.ckpt_path is None and self.trainer.checkpoint_callbacks and not config.trainer.fast_dev_run:
                 set_aside(Path(config.checkpoint.dirpath))
 
     def after_fit(self) -> None:
@@ -141,13 +136,21 @@ class RetrievalCLI(LightningCLI):
             self._lock.release(force=True)
 
 
-def sets_part(part: str, arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> bool:
-    """Whether the arguments or configurations say anything of ``model`` or another part."""
-    return any(argument.startswith(f"--{part}") for argument in arguments) or any(part in each for each in contents)
+def builds_model(arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> bool:
+    """Whether the arguments or configurations say which model to build; single options alone change one."""
+    return names_class("model", arguments, contents) or any("model" in content for content in contents)
 
 
-def model_of_checkpoint(arguments: Sequence[str]) -> list[str]:
-    """The configuration of a checkpoint's own model, for ``--ckpt_path FILE`` alone; nothing for other arguments."""
+def model_of_checkpoint(arguments: Sequence[str], *, with_data: bool) -> list[str]:
+    """The configuration of a checkpoint's own model, for ``--ckpt_path FILE`` alone; nothing for other arguments.
+
+    Args:
+        arguments: of the command line.
+        with_data: also the settings of the data that belong to the model, such as the size of the images.
+
+    Raises:
+        CheckpointError: if the file cannot be read.
+    """
     options, _ = _CheckpointOptions.parse_known_args(arguments)
     if options.ckpt_path is None:
         return []
@@ -156,14 +159,13 @@ def model_of_checkpoint(arguments: Sequence[str]) -> list[str]:
         file = find_checkpoint(Path(options.root) / "checkpoints", options.ckpt_path)
     if not file.is_file():
         return []
-    content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    settings = current_model_settings(content.get("hyper_parameters", {}))
+    settings = current_model_settings(load_checkpoint(file).get("hyper_parameters", {}))
     if "encoder" not in settings:
         return []  # of another module
     check_remote_code(settings["encoder"], f"'{file}'", trusted=False)
     preprocessing = {"image_size": Preprocessing.image_size, **settings["encoder"].get("preprocessing", {})}
     data = {name: preprocessing.get(name) for name in PREPROCESSING}
-    return ["--config", json.dumps({"model": settings, "data": data})]
+    return ["--config", json.dumps({"model": settings, **({"data": data} if with_data else {})})]
 
 
 def names_class(part: str, arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> bool:
@@ -182,9 +184,9 @@ def main(arguments: Sequence[str]) -> None:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a user's own classes lie beside his configuration
     resolved, contents = resolve(arguments)
-    if not sets_part("model", resolved, contents):
-        resolved = [*resolved[:1], *model_of_checkpoint(resolved), *resolved[1:]]
     own_model, own_data = (names_class(part, resolved, contents) for part in ("model", "data"))
+    if not builds_model(resolved, contents):
+        resolved = [*resolved[:1], *model_of_checkpoint(resolved, with_data=not own_data), *resolved[1:]]
     with exit_status_of_signals():
         RetrievalCLI(
             LightningModule if own_model else RetrievalModule,

@@ -158,6 +158,8 @@ class CheckpointedPosition:
     source_name: str
     path: str
     revision: str | None
+    max_words: int
+    eval_image_size: int
     _settled: str | None
     _position: Position
     _tables: dict[str, Table]
@@ -176,6 +178,9 @@ class CheckpointedPosition:
             **division(self, self.trainer, self._tables.get("train")),
             "revision": self._settled,
             "source": [self.source_name, self.path],
+            # Not for the position: what an exported model is used with, as it was evaluated.
+            "max_words": self.max_words,
+            "eval_image_size": self.eval_image_size,
         }
 
     def restart_reason(self, state: Mapping[str, Any]) -> str | None:

@@ -77,6 +77,7 @@ class ShardWriter:
     quality: int
     shard_rows: int
     max_broken: float
+    _reason: str = ""  # why the first broken row is
 
     def write_split(self, reader: ImageReader) -> None:
         """Write the files of a split that are missing or damaged.
@@ -98,7 +99,7 @@ class ShardWriter:
                 bar.update(len(rows))
                 rows_written += entry["rows"]
                 broken += entry["broken"]
-                check_broken(broken, reader.table.images, split, self.max_broken)
+                check_broken(broken, reader.table.images, split, self.max_broken, self._reason)
         log.info("split '%s': %d rows", split, rows_written)
 
     def _write_file(self, file: Path, reader: ImageReader, rows: Iterable[int]) -> dict[str, Any]:
@@ -125,6 +126,7 @@ class ShardWriter:
                 image = encode(reader.encoded(row), name, self.size, self.quality, reader.rendering)
             except BrokenRowError as error:
                 log.warning("split '%s': %s", reader.split, error)
+                self._reason = self._reason or str(error)
                 broken.append(name)
                 continue
             written.append(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -24,10 +25,42 @@ class CheckpointError(ValueError):
     """A file that is no checkpoint of a training run."""
 
 
-def read_checkpoint(
-    checkpoint: str, *, trust_remote_code: bool = False
-) -> tuple[EncoderConfig, dict[str, Tensor], dict[str, Any] | None]:
-    """The encoder's settings and tensors, and the hubness settings, of a training run's checkpoint.
+def load_checkpoint(file: Path) -> Mapping[str, Any]:
+    """What a checkpoint's file holds, its tensors read where they are used.
+
+    Raises:
+        CheckpointError: if there is no such file, or it is no checkpoint.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"'{file}' cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"'{file}' is no checkpoint: it holds a {type(content).__name__}")
+    return content
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a training run's checkpoint holds of its model.
+
+    Attributes:
+        encoder: its settings; no features are cached.
+        tensors: of the dual encoder, by name.
+        hubness: settings of the correction for hubs; None where it was trained without.
+        image_size: side of the images in evaluation, in pixels.
+        max_words: longest caption, in words.
+    """
+
+    encoder: EncoderConfig
+    tensors: dict[str, Tensor]
+    hubness: dict[str, Any] | None
+    image_size: int
+    max_words: int
+
+
+def read_checkpoint(checkpoint: str, *, trust_remote_code: bool = False) -> TrainedModel:
+    """The model in a training run's checkpoint.
 
     Args:
         checkpoint: the file.
@@ -37,18 +70,22 @@ def read_checkpoint(
         CheckpointError: if the file is no such checkpoint.
         RemoteCodeError: if its settings would run a stranger's code, and that is not allowed.
     """
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"'{checkpoint}' cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, Mapping) or not {"hyper_parameters", "state_dict"} <= content.keys():
+    content = load_checkpoint(Path(checkpoint))
+    if not {"hyper_parameters", "state_dict"} <= content.keys():
         raise CheckpointError(f"'{checkpoint}' is no checkpoint of a training run: give a .ckpt of a run's folder")
     settings = current_model_settings(content["hyper_parameters"])
     check_remote_code(settings.get("encoder"), f"'{checkpoint}'", trusted=trust_remote_code)
     encoder = build(EncoderConfig, settings.get("encoder", {}), f"'{checkpoint}'")
     start = "model."
     state = {key.removeprefix(start): value for key, value in content["state_dict"].items() if key.startswith(start)}
-    return replace(encoder, cache_features=False), state, settings.get("hubness")
+    data = content.get("RetrievalDataModule", {})  # older versions wrote nothing of what follows
+    return TrainedModel(
+        replace(encoder, cache_features=False),
+        state,
+        settings.get("hubness"),
+        data.get("eval_image_size", encoder.preprocessing.image_size),
+        data.get("max_words", 30),
+    )
 
 
 def starting_tensors(config: EncoderConfig) -> dict[str, Tensor]:
@@ -58,3 +95,10 @@ def starting_tensors(config: EncoderConfig) -> dict[str, Tensor]:
     except WeightsError as error:
         log.warning("the model's starting weights are not there, so that every tensor is written: %s", error)
         return {}
+
+
+def changed_tensors(tensors: Mapping[str, Tensor], starting: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those that half precision can tell from what they were when the training began."""
+    return {
+        name: tensor for name, tensor in tensors.items() if not tensor.allclose(starting[name], rtol=2**-11, atol=0.0)
+    }

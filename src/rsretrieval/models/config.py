@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rsretrieval.settings import build
 from rsretrieval.types import Preprocessing
 
 PRETRAINED = "pretrained"
+FGIS_HEADS = 8
+"""Of the attention in FGIS's scene fine-grained sensing."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class TowerConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        allowed = {"timm": {"all_stages"}, "transformers": {"cls", "mean", "all_layers"}, "open_clip": set()}
+        allowed = {
+            "timm": {"all_stages"}, "transformers": {"cls", "mean", "all_layers"}, "open_clip": set(), "concat": set(),
+        }  # fmt: skip
         if self.pooling is not None and self.pooling not in allowed.get(self.library, {self.pooling}):
             raise ValueError(
                 f"pooling='{self.pooling}' is unknown to towers of {self.library}; possible are null and "
@@ -66,7 +71,8 @@ class TowerConfig:
         if self.library != "concat":
             return [self]
         towers = [
-            part if isinstance(part, TowerConfig) else TowerConfig(**part) for part in self.options.get("towers", ())
+            build(TowerConfig, part, f"options.towers[{number}] of '{self.name}'")
+            for number, part in enumerate(self.options.get("towers", ()))
         ]
         if not towers:
             raise ValueError("a tower of the library 'concat' needs options.towers: a list of towers")
@@ -140,6 +146,12 @@ class EncoderConfig:
         branch = self.convolutional_branch
         if branch is not None and branch.library != "timm":
             raise ValueError(f"convolutional_branch.library='{branch.library}' is unknown; possible is 'timm'")
+        if branch is not None and branch.pooling is not None:
+            raise ValueError(f"convolutional_branch.pooling='{branch.pooling}' has no effect: leave it null")
+        if branch is not None and self.embed_dim % FGIS_HEADS:
+            raise ValueError(
+                f"embed_dim={self.embed_dim}: with FGIS give a multiple of {FGIS_HEADS}, its heads of attention"
+            )
         if self.split_heads and (branch is not None or self.text.library != "concat"):
             raise ValueError(
                 "split_heads needs a text tower of the library 'concat', and `convolutional_branch: null`: set these, "

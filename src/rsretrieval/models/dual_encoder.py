@@ -187,6 +187,8 @@ class DualEncoder(nn.Module):
 
     def embed_features(self, features: BackboneFeatures) -> Tensor:
         """What :meth:`backbone_features` gives to ``(B, embed_dim)`` L2-normalised."""
+        precision = self.pooled_projection.weight.dtype  # moments of maps, and what was cached, are float32
+        features = BackboneFeatures(*(part.to(precision) for part in features.parts()))
         pooled = self.pooled_projection(features.pooled)
         if self.convolutional_branch is None:
             return self._normalize(pooled)
@@ -207,7 +209,8 @@ class DualEncoder(nn.Module):
     def encode_tokens(self, tokens: Tokens) -> Tensor:
         """``M`` tokenised texts to ``(M, embed_dim)`` L2-normalised."""
         tokens = {key: value.to(self.device) for key, value in tokens.items()}
-        return self._normalize(self.text_projection(self._text_features(tokens)))
+        features = self._text_features(tokens).to(self.pooled_projection.weight.dtype)
+        return self._normalize(self.text_projection(features))
 
     def _text_features(self, tokens: Tokens) -> Tensor:
         """``(M, W)`` the text tower's global vectors, from the cache where there is one."""

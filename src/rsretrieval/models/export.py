@@ -15,7 +15,7 @@ def export(
     checkpoint: str,
     to: str,
     image_size: int | None = None,
-    max_words: int = 30,
+    max_words: int | None = None,
     *,
     int8: bool = False,
     standalone: bool = False,
@@ -28,8 +28,8 @@ def export(
     Args:
         checkpoint: of a training run.
         to: the folder to write to.
-        image_size: side of the images in evaluation, in pixels; null for the model's.
-        max_words: longest sentence, in words.
+        image_size: side of the images in evaluation, in pixels; null for the run's.
+        max_words: longest sentence, in words; null for the run's.
         int8: keep matrices in eight bits and a scale for each row, in half the space.
         standalone: write every tensor, and the tokenisers, so that the folder needs no other package or file.
         trust_remote_code: let the checkpoint's settings run Python code that comes with a model.
@@ -40,7 +40,7 @@ def export(
     """
     from safetensors.torch import save_file
 
-    from rsretrieval.models.checkpoint import read_checkpoint, starting_tensors
+    from rsretrieval.models.checkpoint import changed_tensors, read_checkpoint, starting_tensors
     from rsretrieval.models.dual_encoder import DualEncoder
     from rsretrieval.models.feature_cache import fingerprint
     from rsretrieval.models.packing import pack
@@ -50,27 +50,24 @@ def export(
     from rsretrieval.models.weights import tensors_follow
     from rsretrieval.settings import plain
 
-    config, state, hubness = read_checkpoint(checkpoint, trust_remote_code=trust_remote_code)
+    run = read_checkpoint(checkpoint, trust_remote_code=trust_remote_code)
+    config = run.encoder
     with tensors_follow():
         trained = DualEncoder(config)
-    trained.load_state_dict(state)
+    trained.load_state_dict(run.tensors)
     folder = Path(to).expanduser()
     if local := local_sources(config):
         log.info("%s is of this machine alone, so that every tensor is written", ", ".join(local))
     stored, starting = trained.state_dict(), {} if standalone or local else starting_tensors(config)
     if starting:
-        stored = {
-            key: value
-            for key, value in stored.items()
-            if not value.allclose(starting[key], rtol=2**-11, atol=0.0)  # what half precision can tell apart
-        }
+        stored = changed_tensors(stored, starting)
     else:
         config = without_sources(config, trained, folder)
     settings = {
         "encoder": plain(config),
-        "hubness": hubness,
-        "image_size": image_size or config.preprocessing.image_size,
-        "max_words": max_words,
+        "hubness": run.hubness,
+        "image_size": image_size or run.image_size,
+        "max_words": max_words or run.max_words,
     }
     metadata = {"rest": fingerprint({key: value for key, value in starting.items() if key not in stored})}
     packed = pack(stored, int8=int8)

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor, nn
 
+from rsretrieval.models.config import FGIS_HEADS
+
 POOLED = 16  # side of the maps that the three branches are pooled to, so that a token is a map of 256 numbers
 BRANCHES = ((1, 32), (3, 32), (5, 64))  # kernel (and stride), channels
-HEADS = 8
 
 
 def _conv_block(channels: int, out: int, kernel: int) -> nn.Sequential:
@@ -30,7 +31,8 @@ class SelfAttentionBlock(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Attend among ``(B, T, dim)`` tokens."""
         query, key, value = (
-            layer(tokens).unflatten(-1, (HEADS, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+            layer(tokens).unflatten(-1, (FGIS_HEADS, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
         )
         attended = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout.p if self.training else 0.0)
         tokens = self.norm1(tokens + self.dropout(self.merge(attended.transpose(1, 2).flatten(2))))

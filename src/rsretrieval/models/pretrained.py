@@ -26,6 +26,8 @@ from rsretrieval.models.standalone import in_folder
 from rsretrieval.settings import SettingsError, build, plain
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+KEYS = {"encoder", "hubness", "image_size", "max_words"}
+"""Entries of the first."""
 PUBLISHED = Path(__file__).parents[1] / "published"
 """Models that come with the package."""
 
@@ -118,7 +120,12 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if "model" in settings:  # as of 0.1.0's first exports: everything that the module was built with
-        settings = {**settings, **current_model_settings(settings.pop("model"))}
+        older = current_model_settings(settings.pop("model"))
+        settings |= {name: older[name] for name in ("encoder", "hubness") if name in older}
+    if unknown := sorted(settings.keys() - KEYS):
+        raise SettingsError(
+            f"'{file}' has the entries {unknown}, unknown to this version: if a newer one wrote it, upgrade"
+        )
     try:
         encoder = build(EncoderConfig, settings["encoder"], f"'{file}'")
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from rsretrieval.metrics import CrossModalRecall, HubnessConfig
 from rsretrieval.models.config import EncoderConfig, check_remote_code
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.weights import tensors_follow
-from rsretrieval.settings import build, plain
+from rsretrieval.settings import SettingsError, build, plain
 from rsretrieval.training.coverage import OVER_RANKS, CountingModule
 from rsretrieval.training.optimizer import OptimizerConfig, adamw, parameter_groups
 from rsretrieval.training.resume import go_on_as_the_data
@@ -86,6 +87,13 @@ class RetrievalModule(CountingModule):
         """
         content = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
         settings = current_model_settings(content["hyper_parameters"])
+        parameters = inspect.signature(cls).parameters
+        unknown = sorted(set(settings) - set(parameters))
+        if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            raise SettingsError(
+                f"'{checkpoint_path}' has the settings {unknown}, which {cls.__name__} does not know; if a newer "
+                "version wrote it, upgrade"
+            )
         trusted = kwargs.pop("trust_remote_code", False)
         check_remote_code(settings.get("encoder"), f"'{checkpoint_path}'", trusted=trusted)
         with tensors_follow():

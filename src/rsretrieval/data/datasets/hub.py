@@ -31,7 +31,7 @@ from rsretrieval.data.datasets.base import (
     check_columns,
 )
 from rsretrieval.data.datasets.splits import split_of
-from rsretrieval.data.datasets.values import Place, record
+from rsretrieval.data.datasets.values import Place, class_name, record
 from rsretrieval.files import cache_folder, write_whole
 
 __all__ = ["HubSource", "fetch_archive"]
@@ -215,8 +215,8 @@ class HubSource(Source):
                 path = row[image]["path"].removeprefix(prefix) if image in columns else None
                 fields = {} if path is None else {"path": path, "filename": path}
                 fields |= {field: row[column] for field, column in names.items()}
-                if isinstance(label, datasets.ClassLabel) and fields["scene"] is not None:
-                    fields["scene"] = label.int2str(fields["scene"])
+                if isinstance(label, datasets.ClassLabel):
+                    fields["scene"] = class_name(label, fields["scene"])
                 rows.append(fields)
             yield rows
 

@@ -29,7 +29,7 @@ from rsretrieval.data.datasets.base import (
 from rsretrieval.data.datasets.lookup import IMAGES, FileIndex, fingerprint, lone_last_parts, walk
 from rsretrieval.data.datasets.splits import split_of
 from rsretrieval.data.datasets.table_files import find_tables, load
-from rsretrieval.data.datasets.values import Place, record
+from rsretrieval.data.datasets.values import Place, class_name, record
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class ParquetSource(Source):
         fields = {field: plain_column(split.column(name), name, split.where) for field, name in names.items()}
         label = split.table.features.get(names.get("scene", ""))
         if isinstance(label, datasets.ClassLabel):
-            fields["scene"] = [None if n is None or n < 0 else label.int2str(n) for n in fields["scene"]]
+            fields["scene"] = [class_name(label, number) for number in fields["scene"]]
         images = split.column(split.columns.image)
         own_names = names_of_images(images, split.where) if "filename" not in names else None
         records = []

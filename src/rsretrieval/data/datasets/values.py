@@ -20,6 +20,11 @@ CAPTION_KEYS = ("raw", "caption", "text", "sentence", "captions")
 """Where the caption is, if it is given as a JSON object; the first that is there."""
 
 
+def class_name(label: Any, number: int | None) -> str | None:  # noqa: ANN401 - datasets' ClassLabel
+    """The name of a class of a ``ClassLabel`` column; None for a row without one, which may be written as -1."""
+    return None if number is None or number < 0 else str(label.int2str(number))
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a row is, for messages.

@@ -10,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from rsretrieval.files import write_whole
+from rsretrieval.training.module import RetrievalModule
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class EmbeddingWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the batch's rows."""
+        if not isinstance(pl_module, RetrievalModule):
+            return
         names = trainer.predict_dataloaders.dataset.table.names  # type: ignore[union-attr]
         for image_id, image in zip(outputs["image_ids"].tolist(), outputs["image"].cpu(), strict=True):
             own = (outputs["owners"] == image_id).nonzero()[:, 0].tolist()
@@ -47,6 +50,8 @@ class EmbeddingWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file, whole or not at all."""
+        if not isinstance(pl_module, RetrievalModule):
+            return
         from datasets import Dataset, Features, List, Value
 
         features = Features(  # a process may have no row to tell them from

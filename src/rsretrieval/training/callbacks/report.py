@@ -55,7 +55,7 @@ class RetrievalReport(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the best epoch."""
         figures = self._figures(trainer, "val")
-        if trainer.sanity_checking or not figures:
+        if trainer.sanity_checking or "mR" not in figures:  # of another module
             return
         self._validated = True
         if not self.best or figures["mR"] > self.best["figures"]["mR"]:
