@@ -30,7 +30,7 @@ test-slow: install
 soak: install mutants
 	RSRETRIEVAL_SOAK=50 $(BIN)/python -m pytest -m "soak or hypothesis"
 
-# About an hour on two cores; called again it goes on. Survivors are listed; docs/mutants.md explains those that stay.
+# Called again it goes on. Survivors are listed at the end: each is killed by a test, or explained.
 mutants: install
 	test -d build/mutants || { mkdir -p build/mutants && cp -r src tests configs setup.cfg pyproject.toml build/mutants; }
 	cd build/mutants && export PYTHONPATH=src PATH="$(CURDIR)/$(BIN):$$PATH" && \
