@@ -13,10 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny
 
 SWITCHES = [
-    ["--trainer.precision=64-true"], ["--trainer.precision=16-true"], ["--trainer.precision=bf16-true"],
+    ["--trainer.precision=64-true"], ["--trainer.precision=bf16-true"],
     ["--trainer.precision=16-mixed"], ["--trainer.precision=bf16-mixed"],
     ["--trainer.fast_dev_run=true"], ["--trainer.overfit_batches=2"], ["--trainer.accumulate_grad_batches=2"],
-    ["--trainer.val_check_interval=1"], ["--trainer.check_val_every_n_epoch=2"], ["--trainer.limit_val_batches=0"],
+    ["--trainer.val_check_interval=1"],
+    ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=2"],
+    ["--trainer.limit_val_batches=0"],
     ["--trainer.max_steps=1"], ["--trainer.max_time=00:00:10:00"], ["--trainer.gradient_clip_val=1.0"],
     ["--trainer.gradient_clip_val=1", "--trainer.gradient_clip_algorithm=value"], ["--trainer.deterministic=true"],
     ["--trainer.detect_anomaly=true"], ["--trainer.reload_dataloaders_every_n_epochs=1"],
@@ -62,6 +64,11 @@ def test_it_trains(switch: list[str], settings: list[str], tmp_path: Path) -> No
         assert all(tensor.isfinite().all() for tensor in state.values())
     else:
         assert not written.exists()
+
+
+def test_weights_in_half_precision_do_not_train(settings: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"optimizer\.eps=1e-08 is 0 in half precision, .* 16-mixed or bf16-mixed"):
+        cli.main([*settings, "--trainer.precision=16-true"])
 
 
 def test_a_half_precision_model_encodes(tiny_bert: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -68,7 +69,17 @@ def parameter_groups(network: nn.Module, towers: Iterable[nn.Module], config: Op
 
 
 def adamw(groups: list[dict[str, Any]], config: OptimizerConfig, steps: int) -> tuple[AdamW, LambdaLR]:
-    """The optimiser of :func:`parameter_groups` and its schedule by step: warm-up, then linear decay to 0."""
+    """The optimiser of :func:`parameter_groups` and its schedule by step: warm-up, then linear decay to 0.
+
+    Raises:
+        ValueError: for parameters in half precision, where ``eps`` is 0.
+    """
+    halves = any(parameter.dtype == torch.half for group in groups for parameter in group["params"])
+    if halves and not torch.tensor(config.eps, dtype=torch.half):
+        raise ValueError(
+            f"optimizer.eps={config.eps} is 0 in half precision, and the first step divides by it: train with "
+            "--trainer.precision 16-mixed or bf16-mixed"
+        )
     optimizer = AdamW(groups, betas=config.betas, eps=config.eps)
     warmup = max(round(config.warmup * steps), 1)
 
