@@ -874,6 +874,15 @@ def test_tables_of_several_data_sets_and_paths_that_hold_none(tmp_path: Path) ->
         parquet_source(tmp_path / "c").records("train")
 
 
+def test_image_paths_that_are_no_text(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 in a column of strings, as some programs write file names: one broken row, named."""
+    paths = pa.Array.from_buffers(pa.string(), 1, [None, *pa.array([b"\xc3("]).buffers()[1:]])
+    table = pa.table({"image": paths, "captions": [["a pond"]], "filename": ["a.png"]})
+    pq.write_table(table, tmp_path / "train-00000-of-00001.parquet")
+    with pytest.raises(BrokenRowError, match=r"train.*row 0: 'image' is no text in UTF-8"):
+        parquet_source(tmp_path).read("train", 0)
+
+
 def write_tar(file: Path, members: dict[str, bytes]) -> None:
     import tarfile
 

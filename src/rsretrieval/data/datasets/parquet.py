@@ -73,7 +73,7 @@ class ParquetSource(Source):
         self._tables: dict[str | None, SplitTable] = {}
         self._names_of_splits: list[str] = []
         self._records: dict[str, list[Record]] = {}
-        self._images: dict[str, MappedColumn] = {}
+        self._images: dict[str, MappedColumn | list[Any]] = {}
         self._index: FileIndex | None = None
         self._lone: dict[str, set[str]] = {}
 
@@ -184,8 +184,13 @@ class ParquetSource(Source):
         if split not in self._images:
             files = [file["filename"] for file in table.table.cache_files]
             name = table.columns.image
-            self._images[split] = MappedColumn(files, name) if files else table.column(name).to_pylist()
-        image = self._images[split][row]
+            self._images[split] = (
+                MappedColumn(files, name) if files else plain_column(table.column(name), name, table.where)
+            )
+        try:
+            image = self._images[split][row]
+        except UnicodeDecodeError as error:  # a path, or the name beside an image's bytes
+            raise BrokenRowError(f"{table.where}, row {row}: '{table.columns.image}' is no text in UTF-8") from error
         path = image.get("path") if isinstance(image, dict) and image.get("bytes") is None else image
         if path is None:
             raise BrokenRowError(f"{table.where}, row {row}: '{table.columns.image}' is empty")
