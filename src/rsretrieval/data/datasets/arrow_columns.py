@@ -118,7 +118,7 @@ def refuse_different_images(images: Any, names: Sequence[str], rows: Sequence[in
     for number, (first, row) in enumerate(pairs):
         one, other = _length(images[first]), _length(images[row])
         if one == other and number < COMPARED:
-            one, other = _value(images[first]), _value(images[row])
+            one, other = value_of(images[first]), value_of(images[row])
             one, other = ((i.get("bytes") or i.get("path") if isinstance(i, dict) else i) for i in (one, other))
         if one != other:
             raise DataError(
@@ -128,7 +128,7 @@ def refuse_different_images(images: Any, names: Sequence[str], rows: Sequence[in
             )
 
 
-def _value(image: Any) -> Any:  # noqa: ANN401 - pyarrow is untyped
+def value_of(image: Any) -> Any:  # noqa: ANN401 - pyarrow is untyped
     """An image as Python has it; None for a path that is no UTF-8, of which reading the row says so."""
     try:
         return image.as_py()
@@ -146,7 +146,7 @@ def _length(image: Any) -> object:  # noqa: ANN401 - pyarrow is untyped
 def _contents(images: Any) -> Iterator[tuple[str | None, str | None]]:  # noqa: ANN401 - pyarrow is untyped
     """Of each row, the image's path, and what tells its content: a digest, or the path of a file."""
     for value in images:
-        image = _value(value)
+        image = value_of(value)
         fields = image if isinstance(image, dict) else {"path" if isinstance(image, str) else "bytes": image}
         path, data = fields.get("path"), fields.get("bytes")
         yield path, blake2b(data, digest_size=16).hexdigest() if data is not None else path

@@ -16,6 +16,7 @@ from rsretrieval.data.datasets.arrow_columns import (
     names_of_images,
     plain_column,
     refuse_different_images,
+    value_of,
 )
 from rsretrieval.data.datasets.base import (
     BrokenRowError,
@@ -207,7 +208,7 @@ class ParquetSource(Source):
             self._index = FileIndex(self.folder)
         if split not in self._lone:
             table = self._table(split)
-            images = table.column(table.columns.image).to_pylist()
+            images = [value_of(image) for image in table.column(table.columns.image)]
             paths = [image.get("path") if isinstance(image, dict) else image for image in images]
             self._lone[split] = lone_last_parts(path for path in paths if isinstance(path, str))
         return self._index.find(path, self._files[split if split in self._files else None][0].parent, self._lone[split])
