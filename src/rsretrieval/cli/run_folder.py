@@ -7,13 +7,13 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+
+from rsretrieval.models.checkpoint import CheckpointError, load_checkpoint
 
 log = logging.getLogger(__name__)
 LEFT_BEHIND = 20
@@ -63,9 +63,9 @@ def find_checkpoint(folder: Path, which: str) -> Path:
 def _rank(file: Path, which: str) -> tuple[float, int, float] | None:
     """What a checkpoint is preferred by; None for a file that cannot be read."""
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        content = load_checkpoint(file)
         step, date = int(content["global_step"]), file.stat().st_mtime
-    except (RuntimeError, UnpicklingError, KeyError, EOFError, OSError) as error:
+    except (CheckpointError, KeyError, OSError) as error:
         log.warning("'%s' cannot be read as a checkpoint and is passed over: %s", file, str(error).splitlines()[:1])
         return None
     scores = [

@@ -17,6 +17,7 @@ from rsretrieval.data.transforms import FEW_VARIANTS
 from rsretrieval.distributed import gather, rank, rows_of_ranks, run_seed
 from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import CrossModalRecall, HubnessConfig
+from rsretrieval.models.checkpoint import load_checkpoint
 from rsretrieval.models.config import EncoderConfig, check_remote_code
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.weights import tensors_follow
@@ -85,7 +86,7 @@ class RetrievalModule(CountingModule):
         Raises:
             RemoteCodeError: if a tower would run a stranger's code, unless ``trust_remote_code=True`` is given.
         """
-        content = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+        content = load_checkpoint(Path(checkpoint_path))
         settings = current_model_settings(content["hyper_parameters"])
         parameters = inspect.signature(cls).parameters
         unknown = sorted(set(settings) - set(parameters))
