@@ -59,6 +59,63 @@ def test_against_reference(seed: int, images: int, ties: str) -> None:
     assert got == pytest.approx(reference(image, text, owners, (1, 2, 5, 10), ties))
 
 
+def distinct_reference(image: np.ndarray, text: np.ndarray, owners: np.ndarray, ids: np.ndarray, k: int) -> dict:
+    """Query by query: each distinct caption once, right for all images that have it."""
+    names = sorted(set(ids))
+    scores = image @ np.array([text[list(ids).index(name)] for name in names]).T
+    own = np.array([[name in ids[owners == n] for name in names] for n in range(len(image))])
+    out: dict[str, float] = {}
+    for way, s, right in (("i2t", scores, own), ("t2i", scores.T, own.T)):
+        hits = []
+        for row, is_own in zip(s, right, strict=True):
+            orders = [np.lexsort((np.random.default_rng(n).random(len(row)), -row)) for n in range(300)]
+            hits.append(np.mean([is_own[order[:k]].any() for order in orders]))
+        out[f"{way}_R@{k}"] = 100 * float(np.mean(hits))
+    return out
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_distinct_captions_against_random_orders(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    owners, ids = np.concatenate([np.arange(6), rng.integers(0, 6, 8)]), rng.integers(0, 6, 14)
+    image, text = rng.integers(-1, 2, (6, 2)), rng.integers(-1, 2, (6, 2))[ids]
+    got = retrieval_recall(
+        image=torch.tensor(image).float(), text=torch.tensor(text).float(), owners=torch.tensor(owners), ks=(2,),
+        queries="distinct", text_ids=torch.tensor(ids),
+    )  # fmt: skip
+    wanted = distinct_reference(image, text, owners, ids, 2)
+    assert {name: got[name] for name in wanted} == pytest.approx(wanted, abs=6)  # 300 orders a query
+    assert got["mR"] == pytest.approx(sum(got[name] for name in wanted) / 2)
+
+
+def test_distinct_captions_by_hand() -> None:
+    # "a pier" (axis 1) describes images 0 and 1, "a pond" (axis 0) image 0, "a road" image 2. Every caption: of the
+    # two "a pier" one retrieves the other image first; distinct: either is right. Image 0 ranks "a pier" (.8) before
+    # "a pond" (.6): its own. Image 2 ranks "a pier" first, which is not.
+    image = torch.tensor([[0.6, 0.8, 0.0], [0.0, 1.0, 0.0], [0.0, 0.8, 0.6]])
+    case = {"image": image, "text": torch.eye(3)[[0, 1, 1, 2]], "owners": torch.tensor([0, 0, 1, 2]), "ks": (1, 2)}
+    every, distinct = retrieval_recall(**case), retrieval_recall(**case, queries="distinct")
+    assert every["t2i_R@1"] == pytest.approx(100 * (1 + 0 + 1 + 1) / 4)
+    assert distinct["t2i_R@1"] == pytest.approx(100)
+    # Every caption: the two equal "a pier" tie at the top of images 0 and 1, and image 2 finds "a road" third.
+    assert (every["i2t_R@1"], every["i2t_R@2"]) == pytest.approx((100 * (0.5 + 0.5) / 3, 200 / 3))
+    assert (distinct["i2t_R@1"], distinct["i2t_R@2"]) == pytest.approx((200 / 3, 100))
+
+
+def test_distinct_captions_are_told_by_their_ids() -> None:
+    # Two captions that the encoder cannot tell apart are still two: they tie.
+    case = {"image": torch.eye(2), "text": torch.ones(2, 2), "owners": torch.arange(2), "ks": (1,)}
+    assert retrieval_recall(**case, queries="distinct", text_ids=torch.tensor([4, 9]))["i2t_R@1"] == 50
+    assert retrieval_recall(**case, queries="distinct")["i2t_R@1"] == 100
+
+
+def test_without_repeated_captions_the_protocols_agree() -> None:
+    torch.manual_seed(2)
+    image, text, owners = torch.randn(20, 4), torch.randn(50, 4), torch.arange(50) % 20
+    every = retrieval_recall(image=image, text=text, owners=owners)
+    assert retrieval_recall(image=image, text=text, owners=owners, queries="distinct") == pytest.approx(every)
+
+
 @pytest.mark.parametrize(("foreign", "own", "places"), [(2, 1, 1), (3, 2, 2), (4, 1, 3), (0, 3, 1), (2, 2, 5)])
 def test_expectation_is_the_mean_over_all_orderings(foreign: int, own: int, places: int) -> None:
     items = [False] * foreign + [True] * own
@@ -103,6 +160,8 @@ def test_order_of_the_data_does_not_matter() -> None:
         ({"owners": torch.tensor([0, 2])}, "an owner is the row"),
         ({"owners": torch.tensor([0])}, "do not go together"),
         ({"ties": "lucky"}, "possible are"),
+        ({"queries": "some"}, r"queries='some' is unknown; possible are \('every', 'distinct'\)"),
+        ({"queries": "distinct", "text_ids": torch.arange(3)}, "give one a caption"),
         ({"ks": (0, 1)}, "ranks of 1 or more"),
         ({"image": torch.full((2, 2), torch.nan)}, "NaN or infinity"),
     ],

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 import rsretrieval.metrics
-from rsretrieval.metrics import TIES, CrossModalRecall, SplitEmbeddings, retrieval_recall
+from rsretrieval.metrics import (
+    TIES,
+    CrossModalRecall,
+    HubnessConfig,
+    SplitEmbeddings,
+    hubness_corrected_recall,
+    retrieval_recall,
+)
 from rsretrieval.types import text_ids
 
 TEXTS = ["a pond", "a pier", "a pond", "a road", "two ships", "a pier"]
@@ -37,6 +44,26 @@ def test_metric_equals_function(batches: list[list[int]]) -> None:
         add(metric, batch, image, text)
     wanted = retrieval_recall(image=image, text=torch.stack([text[t] for t in TEXTS]), owners=OWNERS, ks=(1, 2))
     assert metric.compute() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("batches", [[[0, 1, 2, 3]], [[3], [1], [0], [2]]])
+def test_distinct_captions_reach_the_functions(batches: list[list[int]]) -> None:
+    torch.manual_seed(0)
+    image, text = torch.randn(4, 5), {t: torch.randn(5) for t in TEXTS}
+    metric = CrossModalRecall(ks=(1, 2), queries="distinct")
+    for batch in batches:
+        add(metric, batch, image, text)
+    stacked, config = torch.stack([text[t] for t in TEXTS]), HubnessConfig("csls", neighbours=2)
+    case = {"image": image, "text": stacked, "owners": OWNERS, "ks": (1, 2)}
+    assert metric.compute() == pytest.approx(retrieval_recall(**case, queries="distinct"))
+    assert metric.compute() != pytest.approx(retrieval_recall(**case))
+    case |= {"config": config, "ties": "expected"}
+    wanted = hubness_corrected_recall(**case, distinct_ids=text_ids(TEXTS))
+    assert metric.hubness_corrected(config) == pytest.approx(wanted)
+    # The hubs are those of the distinct captions: more copies of one of them change nothing.
+    copies = case | {"text": stacked[[0, *range(6)]], "owners": OWNERS[[0, *range(6)]]}
+    ids = text_ids([TEXTS[0], *TEXTS])
+    assert hubness_corrected_recall(**copies, distinct_ids=ids) == pytest.approx(wanted)
 
 
 def test_text_ids_tell_texts_apart() -> None:
@@ -137,7 +164,7 @@ def test_wrong_input_is_refused(change: dict, message: str) -> None:
         metric.update(**(GOOD | change)) or metric.merged()
 
 
-@pytest.mark.parametrize("settings", [{"ks": (0,)}, {"ks": ()}, {"ties": "lucky"}])
+@pytest.mark.parametrize("settings", [{"ks": (0,)}, {"ks": ()}, {"ties": "lucky"}, {"queries": "some"}])
 def test_wrong_settings_are_refused_before_anything_is_embedded(settings: dict) -> None:
     with pytest.raises(ValueError, match=r"ranks of 1 or more|possible are"):
         CrossModalRecall(**settings)

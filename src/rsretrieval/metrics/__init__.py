@@ -3,19 +3,26 @@
 from typing import TYPE_CHECKING
 
 from rsretrieval.lazy import lazy
-from rsretrieval.metrics.functional import TIES, retrieval_recall
+from rsretrieval.metrics.ceiling import recall_ceiling
+from rsretrieval.metrics.functional import recall_of_pairs, retrieval_recall
+from rsretrieval.metrics.graded import graded_retrieval
 from rsretrieval.metrics.hubness import HubnessConfig, hub_bias, hubness_corrected_recall
+from rsretrieval.metrics.protocol import QUERIES, TIES
 
 if TYPE_CHECKING:
     from rsretrieval.metrics.retrieval import CrossModalRecall, SplitEmbeddings
 
 __all__ = [
+    "QUERIES",
     "TIES",
     "CrossModalRecall",
     "HubnessConfig",
     "SplitEmbeddings",
+    "graded_retrieval",
     "hub_bias",
     "hubness_corrected_recall",
+    "recall_ceiling",
+    "recall_of_pairs",
     "retrieval_recall",
 ]
 

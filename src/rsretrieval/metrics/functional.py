@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-TIES = ("expected", "optimistic", "pessimistic")
-"""How ties are broken: at random (in expectation), in favour of the model, or against it."""
+from rsretrieval.metrics.protocol import check_embeddings, check_finite, check_protocol, relevant_pairs
+
 _CHUNK = 1024  # queries scored at a time, so that the whole matrix is never in memory
 
 
@@ -25,7 +25,7 @@ def hit_probability(greater: Tensor, foreign: Tensor, own: Tensor, k: int, ties:
         foreign: ``(Q,)`` items of others that tie with it (t).
         own: ``(Q,)`` own items at that score, the best one among them (o).
         k: places.
-        ties: one of :data:`TIES`.
+        ties: one of :data:`rsretrieval.metrics.TIES`.
 
     Returns:
         ``(Q,)`` float64: with ``s = k - g`` places left ``1 - C(t, s) / C(t + o, s)``, which is 0 for ``s <= 0``
@@ -81,82 +81,33 @@ def _ranks(
     return greater, foreign, own
 
 
-def check_protocol(ks: Sequence[int], ties: str) -> None:
-    """Refuse ranks and a way to break ties that do not exist.
-
-    Raises:
-        ValueError: naming the value and what is allowed.
-    """
-    if ties not in TIES:
-        raise ValueError(f"ties={ties!r} is unknown; possible are {TIES}")
-    if not ks or min(ks) < 1:
-        raise ValueError(f"ks={tuple(ks)}: give ranks of 1 or more")
-
-
-def _check_embeddings(image: Tensor, text: Tensor, owners: Tensor) -> None:
-    if image.ndim != 2 or text.ndim != 2 or image.shape[1] != text.shape[1] or owners.shape != text.shape[:1]:
-        raise ValueError(
-            f"image {tuple(image.shape)}, text {tuple(text.shape)} and owners {tuple(owners.shape)} do not go "
-            "together: give (N, d), (M, d) and (M,)"
-        )
-    if not (torch.isfinite(image).all() and torch.isfinite(text).all()):
-        raise ValueError("the embeddings contain NaN or infinity: the model diverged, or its input is broken")
-    if len(owners) and (int(owners.min()) < 0 or int(owners.max()) >= len(image)):
-        raise ValueError(
-            f"owners run from {int(owners.min())} to {int(owners.max())}, the images from 0 to {len(image) - 1}: "
-            "an owner is the row of the caption's image"
-        )
-    without = sorted(set(range(len(image))) - set(owners.tolist()))
-    if without or not len(image):
-        raise ValueError(
-            f"{len(without)} of {len(image)} images have no caption (rows {without[:5]}): recall needs one caption or "
-            "more for every image; leave the others out"
-        )
-
-
-def retrieval_recall(
-    *, image: Tensor, text: Tensor, owners: Tensor, ks: Sequence[int] = (1, 5, 10), ties: str = "expected"
+def recall_of_pairs(
+    *, image: Tensor, text: Tensor, captions: Tensor, images: Tensor, ks: Sequence[int], ties: str
 ) -> dict[str, float]:
-    """Recall at each K, in percent, of sentence retrieval (i2t) and image retrieval (t2i), and their mean (mR).
-
-    A score is a dot product, so that L2-normalised embeddings are compared by cosine. An image's query succeeds when
-    the best of its own captions is among the first K; a caption's when its image is. By default the figures are the
-    expected recall under random tie-breaking, in closed form.
+    """Recall where a caption belongs to one image or to several; the general form of :func:`retrieval_recall`.
 
     Args:
-        image: ``(N, d)`` image embeddings; tensors, or what becomes one, such as arrays.
-        text: ``(M, d)`` caption embeddings, of any number of captions an image.
-        owners: ``(M,)`` row of ``image`` that each caption belongs to.
+        image: ``(N, d)`` image embeddings.
+        text: ``(Q, d)`` caption embeddings, each a query and an item of the gallery.
+        captions: ``(P,)`` row of ``text`` of each relevant pair.
+        images: ``(P,)`` row of ``image`` of each relevant pair.
         ks: the ranks.
-        ties: ``expected``, ``optimistic`` (for the model) or ``pessimistic`` (against it).
+        ties: one of :data:`rsretrieval.metrics.TIES`.
 
     Returns:
-        ``i2t_R@K`` and ``t2i_R@K`` for each K, and ``mR``.
+        See :func:`retrieval_recall`.
 
     Raises:
-        ValueError: for shapes that do not match, an image without a caption, an owner that is no row, NaN or infinity,
-            ranks below 1, unknown ``ties``.
-
-    Example:
-        The two captions are equal, so that an image's own one is first half of the time, and both captions retrieve
-        image 0:
-
-        >>> import torch
-        >>> same = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-        >>> retrieval_recall(image=torch.eye(2), text=same, owners=torch.arange(2), ks=(1,))
-        {'i2t_R@1': 50.0, 't2i_R@1': 50.0, 'mR': 50.0}
+        ValueError: for NaN or infinity.
     """
-    check_protocol(ks, ties)
-    image, text, owners = map(torch.as_tensor, (image, text, owners))
-    _check_embeddings(image, text, owners)
+    check_finite(image, text)
     image, text = (x if x.dtype == torch.float64 else x.float() for x in (image, text))
-    images, image_row, image_count = torch.unique(image, dim=0, return_inverse=True, return_counts=True)
-    texts, text_row, text_count = torch.unique(text, dim=0, return_inverse=True, return_counts=True)
-    captions = torch.arange(len(text), device=text.device)
+    distinct_images, image_row, image_count = torch.unique(image, dim=0, return_inverse=True, return_counts=True)
+    distinct_texts, text_row, text_count = torch.unique(text, dim=0, return_inverse=True, return_counts=True)
     directions = {
         # The gallery is given by its distinct rows; the queries as they are.
-        "i2t": _ranks(image, texts, (owners, text_row), text_count),
-        "t2i": _ranks(text, images, (captions, image_row[owners]), image_count),
+        "i2t": _ranks(image, distinct_texts, (images, text_row[captions]), text_count),
+        "t2i": _ranks(text, distinct_images, (captions, image_row[images]), image_count),
     }
     recall = {
         f"{name}_R@{k}": 100 * float(hit_probability(*counts, k, ties).mean())
@@ -164,3 +115,61 @@ def retrieval_recall(
         for k in ks
     }
     return {**recall, "mR": sum(recall.values()) / len(recall)}
+
+
+def retrieval_recall(
+    *,
+    image: Tensor,
+    text: Tensor,
+    owners: Tensor,
+    ks: Sequence[int] = (1, 5, 10),
+    ties: str = "expected",
+    queries: str = "every",
+    text_ids: Tensor | None = None,
+) -> dict[str, float]:
+    """Recall at each K, in percent, of sentence retrieval (i2t) and image retrieval (t2i), and their mean (mR).
+
+    A score is a dot product, so that L2-normalised embeddings are compared by cosine. An image's query succeeds when
+    the best of its own captions is among the first K; a caption's when its image is, or one of its images where each
+    distinct caption is asked once. By default the figures are the expected recall under random tie-breaking, in closed
+    form.
+
+    Args:
+        image: ``(N, d)`` image embeddings; tensors, or what becomes one, such as arrays.
+        text: ``(M, d)`` caption embeddings, of any number of captions an image.
+        owners: ``(M,)`` row of ``image`` that each caption belongs to.
+        ks: the ranks.
+        ties: ``expected``, ``optimistic`` (for the model) or ``pessimistic`` (against it).
+        queries: ``every`` caption is a query, and right is the image that it was written for; or each ``distinct``
+            caption is one query and one item of the gallery, and right are all images that have it.
+        text_ids: ``(M,)`` equal for equal captions, for ``distinct``; None to tell them by their embeddings.
+
+    Returns:
+        ``i2t_R@K`` and ``t2i_R@K`` for each K, and ``mR``.
+
+    Raises:
+        ValueError: for shapes that do not match, an image without a caption, an owner that is no row, NaN or infinity,
+            ranks below 1, unknown ``ties`` or ``queries``.
+
+    Example:
+        The two captions are equal, so that an image's own one is first half of the time, and both captions retrieve
+        image 0. As one caption of two images it is always right:
+
+        >>> import torch
+        >>> same = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+        >>> retrieval_recall(image=torch.eye(2), text=same, owners=torch.arange(2), ks=(1,))
+        {'i2t_R@1': 50.0, 't2i_R@1': 50.0, 'mR': 50.0}
+        >>> retrieval_recall(image=torch.eye(2), text=same, owners=torch.arange(2), ks=(1,), queries="distinct")
+        {'i2t_R@1': 100.0, 't2i_R@1': 100.0, 'mR': 100.0}
+    """
+    check_protocol(ks, ties, queries)
+    image, text, owners = map(torch.as_tensor, (image, text, owners))
+    check_embeddings(image, text, owners)
+    if queries == "every":
+        text_ids = None
+    elif text_ids is None:
+        _, text_ids = torch.unique(text, dim=0, return_inverse=True)
+    pairs = relevant_pairs(owners, None if text_ids is None else torch.as_tensor(text_ids))
+    return recall_of_pairs(
+        image=image, text=text[pairs.rows], captions=pairs.captions, images=pairs.images, ks=ks, ties=ties
+    )

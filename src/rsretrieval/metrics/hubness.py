@@ -8,6 +8,7 @@ reported apart from the plain ones.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from rsretrieval.metrics.functional import retrieval_recall
+from rsretrieval.metrics.functional import recall_of_pairs
+from rsretrieval.metrics.protocol import check_embeddings, check_protocol, relevant_pairs
 from rsretrieval.registry import Registry
 
+log = logging.getLogger(__name__)
 Queries = Literal["all", "bank"]
 _CHUNK = 1024  # gallery items at a time
 
@@ -115,6 +118,14 @@ def hub_bias(queries: Tensor, gallery: Tensor, config: HubnessConfig) -> Tensor:
     return torch.cat(biases)[row]
 
 
+def _bias(queries: Tensor, gallery: Tensor, config: HubnessConfig, kind: str) -> Tensor:
+    """:func:`hub_bias`, or none where there are no queries."""
+    if len(queries):
+        return hub_bias(queries, gallery, config)
+    log.warning("there are no queries to tell hubs among the %s by, so their scores are not corrected", kind)
+    return gallery.new_zeros(len(gallery))
+
+
 def hubness_corrected_recall(
     *,
     image: Tensor,
@@ -124,6 +135,7 @@ def hubness_corrected_recall(
     bank: tuple[Tensor, Tensor] | None = None,
     ks: Sequence[int] = (1, 5, 10),
     ties: str,
+    distinct_ids: Tensor | None = None,
 ) -> dict[str, float]:
     """:func:`rsretrieval.metrics.retrieval_recall` on scores corrected for hubs.
 
@@ -132,10 +144,12 @@ def hubness_corrected_recall(
         text: ``(M, d)`` caption embeddings.
         owners: ``(M,)`` row of ``image`` that each caption belongs to.
         config: the method.
-        bank: image queries ``(Q, d)`` and text queries ``(R, d)`` to estimate hubs from; None for ``image`` and
-            ``text`` themselves.
+        bank: image queries ``(Q, d)`` and text queries ``(R, d)`` to estimate hubs from, or none of a kind, and then
+            what it would correct stays as it is, which the log says; None for ``image`` and ``text`` themselves.
         ks: the ranks.
         ties: see :func:`rsretrieval.metrics.retrieval_recall`.
+        distinct_ids: ``(M,)`` equal for equal captions, each of which is one query and one item, and counts once where
+            hubs are estimated; None where every caption is a query.
 
     Returns:
         ``i2t_R@K`` and ``t2i_R@K`` for each K, and ``mR``, in percent.
@@ -153,11 +167,17 @@ def hubness_corrected_recall(
         ... )
         {'i2t_R@1': 100.0, 't2i_R@1': 100.0, 'mR': 100.0}
     """
-    image, text = image.float(), text.float()
+    check_protocol(ks, ties)
+    check_embeddings(image, text, owners)
+    pairs = relevant_pairs(owners, distinct_ids)
+    image, text = image.float(), text[pairs.rows].float()
     image_queries, text_queries = bank or (image, text)
     # One dot product, image · text - image bias - text bias, serves both directions: the query's own bias is the same
     # for every item, and does not change their order.
-    image_bias, text_bias = hub_bias(text_queries, image, config), hub_bias(image_queries, text, config)
+    image_bias = _bias(text_queries, image, config, "images")
+    text_bias = _bias(image_queries, text, config, "captions")
     image_rows = torch.cat([image, -image_bias[:, None], torch.ones_like(image_bias)[:, None]], dim=1)
     text_rows = torch.cat([text, torch.ones_like(text_bias)[:, None], -text_bias[:, None]], dim=1)
-    return retrieval_recall(image=image_rows, text=text_rows, owners=owners, ks=ks, ties=ties)
+    return recall_of_pairs(
+        image=image_rows, text=text_rows, captions=pairs.captions, images=pairs.images, ks=ks, ties=ties
+    )

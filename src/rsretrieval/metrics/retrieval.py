@@ -10,8 +10,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from rsretrieval.metrics.functional import check_protocol, retrieval_recall
+from rsretrieval.metrics.functional import retrieval_recall
 from rsretrieval.metrics.hubness import HubnessConfig, hubness_corrected_recall
+from rsretrieval.metrics.protocol import check_protocol
 
 
 class SplitEmbeddings(NamedTuple):
@@ -44,10 +45,11 @@ class CrossModalRecall(Metric):
     Args:
         ks: the ranks.
         ties: see :func:`rsretrieval.metrics.retrieval_recall`.
+        queries: see :func:`rsretrieval.metrics.retrieval_recall`; distinct captions are told by their ids.
         kwargs: of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: for ranks below 1 or unknown ``ties``.
+        ValueError: for ranks below 1, unknown ``ties`` or ``queries``.
 
     Example:
         Image 7 has the captions "a pond" and "a pier", image 9 only "a pier", which is encoded once. The text query "a
@@ -78,10 +80,16 @@ class CrossModalRecall(Metric):
     caption_text_ids: list[Tensor]
     caption_image_ids: list[Tensor]
 
-    def __init__(self, ks: Sequence[int] = (1, 5, 10), ties: str = "expected", **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own
+    def __init__(
+        self,
+        ks: Sequence[int] = (1, 5, 10),
+        ties: str = "expected",
+        queries: str = "every",
+        **kwargs: Any,  # noqa: ANN401 - torchmetrics' own
+    ) -> None:
         super().__init__(**kwargs)
-        check_protocol(ks, ties)
-        self.ks, self.ties = tuple(ks), ties
+        check_protocol(ks, ties, queries)
+        self.ks, self.ties, self.queries = tuple(ks), ties, queries
         for name in ("image", "image_ids", "image_keys", "text", "text_ids", "caption_text_ids", "caption_image_ids"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -151,7 +159,13 @@ class CrossModalRecall(Metric):
         """The figures in percent; see :func:`rsretrieval.metrics.retrieval_recall`."""
         split = self.merged()
         return retrieval_recall(
-            image=split.image, text=split.text[split.caption_rows], owners=split.owners, ks=self.ks, ties=self.ties
+            image=split.image,
+            text=split.text[split.caption_rows],
+            owners=split.owners,
+            ks=self.ks,
+            ties=self.ties,
+            queries=self.queries,
+            text_ids=split.caption_rows,
         )
 
     def hubness_corrected(self, config: HubnessConfig, bank: tuple[Tensor, Tensor] | None = None) -> dict[str, float]:
@@ -171,6 +185,7 @@ class CrossModalRecall(Metric):
             bank=bank,
             ks=self.ks,
             ties=self.ties,
+            distinct_ids=split.caption_rows if self.queries == "distinct" else None,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,24 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from rsretrieval.data.stream import RetrievalStream
+from rsretrieval.metrics import SplitEmbeddings, recall_ceiling
+from rsretrieval.metrics.protocol import check_protocol
+from rsretrieval.training.graded import graded_figures, graded_note
 from rsretrieval.training.module import RetrievalModule
 from rsretrieval.training.picture import draw_results
 
 log = logging.getLogger(__name__)
 
+PROTOCOLS = {
+    "every": "every caption a query, right for its own image",
+    "distinct": "each distinct caption once, right for all images that have it",
+}
+LOW_CEILING = 95.0
+"""Mean recall of a perfect encoder, in percent, below which the log warns."""
+
 
 def figures_table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Figures in percent, one line for each label of ``rows``.
+    """Figures in percent, one line for each label of ``rows``, which may lack some of the first one's.
 
     Example:
         >>> print(figures_table({"test": {"i2t_R@1": 12.5, "mR": 30.0}}))
@@ -27,21 +37,36 @@ def figures_table(rows: Mapping[str, Mapping[str, float]]) -> str:
         test     12.50     30.00
     """
     names = list(next(iter(rows.values())))
-    label = max(map(len, rows))
-    lines = [" " * label + "".join(f"{name:>10}" for name in names)]
-    lines += [f"{name:<{label}}" + "".join(f"{row[key]:10.2f}" for key in names) for name, row in rows.items()]
+    label, width = max(map(len, rows)), max(10, *(len(name) + 2 for name in names))
+    lines = [" " * label + "".join(f"{name:>{width}}" for name in names)]
+    for name, row in rows.items():
+        values = (f"{row[key]:{width}.2f}" if key in row else " " * width for key in names)
+        lines.append(f"{name:<{label}}{''.join(values)}".rstrip())
     return "\n".join(lines)
+
+
+def _is_graded(name: str) -> bool:
+    return "_mAP@" in name or "_nDCG@" in name
 
 
 class RetrievalReport(Callback):
     """After ``fit``, ``validate`` and ``test``: the table in the log, ``results-SPLIT.png`` in the run's folder.
 
+    The table names the protocol, and what a perfect encoder would reach (``ceiling``). In ``validate`` and ``test``,
+    where the split has scene labels, ``SPLIT/i2t_mAP@K``, ``SPLIT/i2t_nDCG@K`` and the same of ``t2i`` are logged too.
+
     Args:
         queries: of each kind in the picture; 0 for no picture.
+        graded: the ranks K of mAP@K and nDCG@K; empty for none.
+
+    Raises:
+        ValueError: for ranks below 1.
     """
 
-    def __init__(self, queries: int = 4) -> None:
-        self.queries = queries
+    def __init__(self, queries: int = 4, graded: Sequence[int] = (10,)) -> None:
+        if graded:
+            check_protocol(graded)
+        self.queries, self.graded = queries, tuple(graded)
         self.best: dict[str, Any] = {}
         self._validated = False
 
@@ -51,6 +76,21 @@ class RetrievalReport(Callback):
         figures = {k.removeprefix(f"{split}/"): float(v) for k, v in metrics.items() if k.startswith(f"{split}/")}
         figures.pop("skipped", None)  # a count of images
         return figures
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the graded figures of ``validate``."""
+        if trainer.state.fn == "validate":
+            self._log_graded(pl_module, "val", trainer.val_dataloaders)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the graded figures of ``test``."""
+        self._log_graded(pl_module, "test", trainer.test_dataloaders)
+
+    def _log_graded(self, pl_module: LightningModule, split: str, loader: Any) -> None:  # noqa: ANN401
+        if isinstance(pl_module, RetrievalModule):
+            pl_module.look_at_coverage()
+            figures = graded_figures(pl_module.recall, loader, self.graded)
+            pl_module.log_dict({f"{split}/{name}": value for name, value in figures.items()})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the best epoch."""
@@ -81,12 +121,17 @@ class RetrievalReport(Callback):
 
     def _evaluated(self, trainer: Trainer, pl_module: LightningModule, split: str, loader: Any) -> None:  # noqa: ANN401
         """Report the figures and, marked by what they took, those corrected for hubs."""
-        rows = {split: self._figures(trainer, split)}
+        figures = self._figures(trainer, split)
+        rows = {split: {name: value for name, value in figures.items() if not _is_graded(name)}}
+        graded = {split: {name: value for name, value in figures.items() if _is_graded(name)}}
         corrected = self._figures(trainer, f"{split}_hubness_corrected")
         if corrected and isinstance(pl_module, RetrievalModule) and pl_module.hubness:
             queries = {"all": "all queries", "bank": "the query bank"}[pl_module.hubness.queries]
             rows[f"{split}, corrected for hubs by {queries}"] = corrected
         self._report(trainer, pl_module, split, rows, loader)
+        if trainer.is_global_zero and isinstance(pl_module, RetrievalModule) and self.graded:
+            table = f"{figures_table(graded)}\n" if graded[split] else ""
+            log.info("%s%s", table, graded_note(loader))
 
     def _report(
         self,
@@ -102,8 +147,7 @@ class RetrievalReport(Callback):
             embeddings = pl_module.recall.merged()
         if not trainer.is_global_zero:
             return
-        note = pl_module.coverage.note() if pl_module.coverage else ""
-        log.info("%s%s", figures_table(rows), f"\n{note}" if note else "")
+        _show(pl_module, embeddings, rows)
         stream = getattr(loader, "dataset", None)
         if self.queries and isinstance(stream, RetrievalStream):
             path = Path(trainer.default_root_dir) / f"results-{split}.png"
@@ -121,3 +165,21 @@ class RetrievalReport(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""
         self.best = state_dict["best"]
+
+
+def _show(pl_module: RetrievalModule, embeddings: SplitEmbeddings, rows: Mapping[str, Mapping[str, float]]) -> None:
+    """The table in the log, with the protocol, the ceiling, and what part of the split the figures are of."""
+    recall = pl_module.recall
+    ceiling = recall_ceiling(
+        owners=embeddings.owners, text_ids=embeddings.caption_rows, ks=recall.ks, queries=recall.queries
+    )
+    notes = [f"protocol: {PROTOCOLS[recall.queries]} (data.queries={recall.queries}); ceiling: a perfect encoder"]
+    if pl_module.coverage and (part := pl_module.coverage.note()):
+        notes.append(part)
+    log.info("%s", "\n".join([figures_table({**rows, "ceiling": ceiling}), *notes]))
+    if ceiling["mR"] < LOW_CEILING:
+        log.warning(
+            "captions repeat over images: a perfect encoder reaches mR %.2f here and t2i_R@%d %.2f, no more; "
+            "--data.queries distinct takes all images that have a caption for right",
+            *(ceiling["mR"], recall.ks[0], ceiling[f"t2i_R@{recall.ks[0]}"]),
+        )
