@@ -195,7 +195,8 @@ def test_archives_of_the_catalogue(
     child: Run, tmp_path: Path, name: str, folder: str, ending: str, holdout: str
 ) -> None:
     """In the layout of their authors: one JSON, the images numbered (UCM, Sydney) or named by their class (RSITMD)."""
-    place = Path(DATASETS[name].hub or "acme/archives/ucm.zip")
+    by_name = name == "sydney"
+    place = Path(str(DATASETS[name].hub)) if by_name else Path(f"acme/archives/{name}.zip")
     repository = tmp_path / "hub" / place.parent
     repository.mkdir(parents=True)
     names = [f"pond_{n}.{ending}" if name == "rsitmd" else f"{n}.{ending}" for n in range(20)]
@@ -209,9 +210,9 @@ def test_archives_of_the_catalogue(
         for n, file in enumerate(names):
             Image.new("RGB", (8, 8), (n,) * 3).save(content := io.BytesIO(), "TIFF")
             archive.writestr(f"{name}/{folder}/{file}", content.getvalue())
-    program = EPOCH if DATASETS[name].hub is None else EPOCH.replace('"hub", sys.argv[1]', "sys.argv[1]")
+    program = EPOCH.replace('"hub", sys.argv[1]', "sys.argv[1]") if by_name else EPOCH
     with local_hub(tmp_path / "hub", tmp_path, Fault("cut", times=1)) as env:
-        done = child(env, place.as_posix() if DATASETS[name].hub is None else name, "0", holdout, program=program)
+        done = child(env, name if by_name else place.as_posix(), "0", holdout, program=program)
     seen = result(done)
     assert len(set(seen["train"])) == 16
     assert len(seen["valid"]) == 4

@@ -231,14 +231,16 @@ def test_broken_rows_are_left_out_and_counted(tiny_data: str, tmp_path: Path) ->
 def test_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["data", "list"])
     shown = capsys.readouterr().out
-    assert all(name in shown and data.citation in shown for name, data in DATASETS.items())
+    assert all(name in shown and data.citation in shown and data.notes in shown for name, data in DATASETS.items())
+    assert shown.count("layout by programs that read it, not fetched") == 3  # rsitmd, ucm, ret3
+    assert "de-duplicated against the tests of the three sets" in shown
     page = " ".join((Path(__file__).parents[2] / "docs" / "data.md").read_text().split())
     for name, data in DATASETS.items():
         assert sum(data.splits) == data.images
         assert all(word in page for word in (f"`{name}`", data.title, data.hub or "no copy known", f"{data.images:,}"))
         assert data.citation.split(",")[1].strip() in page
-    with pytest.raises(DataError, match=r"no copy of UCM-Captions on the hub is known: get it from its authors \(Qu"):
-        RetrievalDataModule("ucm").table("train")
+    with pytest.raises(DataError, match=r"no copy of NWPU-Captions on the hub is known: get it from its authors \(Che"):
+        RetrievalDataModule("nwpu").table("train")
     for name in ("airport_001", "airport_002"):
         (tmp_path / "NWPU_images" / "airport").mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "NWPU_images" / "airport" / f"{name}.jpg")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from rsretrieval.data.transforms import FEW_VARIANTS
 
 
 def check_least(least: int = 1, **settings: int | None) -> None:
@@ -36,3 +38,26 @@ def check_choice(choices: Iterable[str], **settings: str) -> None:
     for name, value in settings.items():
         if value not in (possible := sorted(choices)):
             raise ValueError(f"--data.{name} '{value}' is unknown: possible are {possible}")
+
+
+def check_variants(cached_sides: Sequence[str], augmentation: str, word_deletion: float) -> None:
+    """Refuse to keep features of inputs that never come again: they would fill the disk.
+
+    Args:
+        cached_sides: of a model, ``image`` or ``text``.
+        augmentation: of images.
+        word_deletion: probability of each word.
+
+    Raises:
+        ValueError: saying what to set.
+    """
+    if "image" in cached_sides and augmentation not in FEW_VARIANTS:
+        raise ValueError(
+            f"cache_features keeps every variant of an image, and data.augmentation={augmentation} makes a new one "
+            f"each time: use one of {sorted(FEW_VARIANTS)}, or cache_features: false"
+        )
+    if "text" in cached_sides and word_deletion:
+        raise ValueError(
+            f"cache_features keeps every variant of a text, and data.word_deletion={word_deletion} makes new ones: set "
+            "it to 0, or cache_features: false"
+        )

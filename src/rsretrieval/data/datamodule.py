@@ -9,19 +9,21 @@ from lightning import LightningDataModule
 
 from rsretrieval.data.checks import check_choice, check_fractions, check_least
 from rsretrieval.data.datasets.base import SPLITS, Columns, Source
+from rsretrieval.data.datasets.exclusion import exclude as exclude_images
 from rsretrieval.data.datasets.holdout import hold_out
 from rsretrieval.data.datasets.registry import build_source
 from rsretrieval.data.loader import EpochLoader
 from rsretrieval.data.resume import CheckpointedPosition, Position
+from rsretrieval.data.serving import ServesModel
 from rsretrieval.data.stream import RetrievalStream
 from rsretrieval.data.table import Table, build_table
 from rsretrieval.data.transforms import AUGMENTATIONS, evaluation, training
 from rsretrieval.distributed import run_seed
 from rsretrieval.images import Rendering
-from rsretrieval.types import Tokenizer
+from rsretrieval.metrics.protocol import QUERIES
 
 
-class RetrievalDataModule(CheckpointedPosition, LightningDataModule):
+class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule):
     """Images and captions of one source.
 
     Args:
@@ -37,16 +39,21 @@ class RetrievalDataModule(CheckpointedPosition, LightningDataModule):
         num_workers: loading processes of each process.
         augmentation: a key of ``rsretrieval.data.transforms.AUGMENTATIONS``.
         word_deletion: probability of each word of a training caption.
-        max_words: longest caption, in words.
+        max_words: longest caption, in words, for models that clean texts.
         captions_per_image: captions of an image that an epoch uses, taking turns; null for all (the paper).
         shuffle: False trains in the source's order, to look for faults.
         holdout: fraction of the training images to validate on, for data sets without a validation split; 0 for none.
             The same images for every seed.
+        exclude: images to leave out of training, before any are held out: a CSV of ``rsretrieval data overlap``, or a
+            text with a file name a line; null for none.
         scene_file: JSON of file name to scene class.
         caption_values: value of each training caption in the weighted loss, from all of them, cleaned; null for a
             table's own column, and without one for :func:`rsretrieval.data.captions.length_values`, the paper's.
         max_broken: fraction of a split's rows that may be left out because they are broken.
         predict_split: the split that ``predict`` embeds.
+        queries: of evaluation: ``every`` caption, right for the image that it was written for; or each ``distinct``
+            caption once, right for all images that have it (SkyScript's protocol). Captions are compared as the model
+            sees them, cleaned.
         seed: of order and augmentation; null for the run's (``--seed_everything``).
         scale: how images that are not 8-bit become 8-bit (:class:`rsretrieval.images.Scale`): dtype, minmax, minmax LOW
             HIGH or percentile LOW HIGH; null refuses them.
@@ -77,10 +84,12 @@ class RetrievalDataModule(CheckpointedPosition, LightningDataModule):
         captions_per_image: int | None = None,
         shuffle: bool = True,
         holdout: float = 0.0,
+        exclude: str | None = None,
         scene_file: str | None = None,
         caption_values: Callable[[Sequence[str]], Sequence[float]] | None = None,
         max_broken: float = 0.01,
         predict_split: str = "valid",
+        queries: str = "every",
         seed: int | None = None,
         scale: str | None = None,
         bands: str | None = None,
@@ -96,6 +105,7 @@ class RetrievalDataModule(CheckpointedPosition, LightningDataModule):
         check_fractions(word_deletion=word_deletion, max_broken=max_broken, holdout=holdout)
         check_choice(AUGMENTATIONS, augmentation=augmentation)
         check_choice(SPLITS, predict_split=predict_split)
+        check_choice(QUERIES, queries=queries)
         self.source_name, self.path, self.columns, self.revision = source, path, columns, revision
         self.configuration = configuration
         self.image_size, self.eval_image_size = image_size, eval_image_size or image_size
@@ -103,9 +113,9 @@ class RetrievalDataModule(CheckpointedPosition, LightningDataModule):
         self.augmentation, self.word_deletion, self.max_words = augmentation, word_deletion, max_words
         self.captions_per_image, self.shuffle, self.scene_file = captions_per_image, shuffle, scene_file
         self.max_broken, self.predict_split, self.holdout = max_broken, predict_split, holdout
+        self.exclude, self.queries = exclude, queries
         self.caption_values, self.seed = caption_values, run_seed() if seed is None else seed
         self.rendering = Rendering.parse(scale, bands)
-        self.tokenizer: Tokenizer | None = None
         self._settled, self._position = revision, Position()
         self._source: Source | None = None
         self._tables: dict[str, Table] = {}
@@ -119,7 +129,7 @@ class RetrievalDataModule(CheckpointedPosition, LightningDataModule):
         """
         if self._source is None:
             source = build_source(self.source_name, self.path, self.columns, self._settled, self.configuration)
-            self._source = hold_out(source, self.holdout)
+            self._source = hold_out(exclude_images(source, self.exclude), self.holdout)
             self._settled = self._source.revision
         return self._source
 
@@ -131,8 +141,12 @@ class RetrievalDataModule(CheckpointedPosition, LightningDataModule):
         self._settled = revision
 
     def prepare_data(self) -> None:
-        """Fetch what is fetched once for all processes of a node."""
+        """Fetch what is fetched once for all processes of a node: of the run's splits, where it is known."""
         self.source.prepare()
+        run = self.trainer.state.fn if self.trainer else None
+        splits = {"fit": ["train", "valid"], "validate": ["valid"], "test": ["test"], "predict": [self.predict_split]}
+        for split in splits.get(run or "", []):
+            self.source.fetch(split)
 
     def setup(self, stage: str | None = None) -> None:
         """Build the source; every process reads the revision that the first settles on."""
@@ -155,16 +169,21 @@ class RetrievalDataModule(CheckpointedPosition, LightningDataModule):
                 max_broken=self.max_broken,
                 scene_file=self.scene_file,
                 caption_values=self.caption_values,
+                as_written=self._as_written,
             )
         return self._tables[split]
 
     def stream(self, split: str, *, train: bool = False) -> RetrievalStream:
         """This process's batches of a split."""
+        table = self.table(split)
+        self.source.fetch(split)
         return RetrievalStream(
             self.source,
             split,
-            self.table(split),
-            training(self.augmentation, self.image_size) if train else evaluation(self.eval_image_size),
+            table,
+            training(self.augmentation, self._square(self.image_size))
+            if train
+            else evaluation(self._square(self.eval_image_size)),
             self.batch_size if train else self.eval_batch_size,
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1),
             train=train,

@@ -33,6 +33,7 @@ def prepare(
     quality: int = 95,
     shard_rows: int = 1000,
     holdout: float = 0.0,
+    exclude: str | None = None,
     scene_file: str | None = None,
     max_words: int = 30,
     max_broken: float = 0.01,
@@ -56,6 +57,8 @@ def prepare(
         quality: of JPEG, for images that are made smaller.
         shard_rows: rows of a file.
         holdout: fraction of the training images that becomes the split valid, where there is none.
+        exclude: images to leave out of the training split, before any are held out: a CSV of ``rsretrieval data
+            overlap``, or a text with a file name a line; null for none.
         scene_file: JSON of file name to scene class.
         max_words: longest caption, in words.
         max_broken: fraction of a split's rows that may be left out because they are broken.
@@ -72,6 +75,7 @@ def prepare(
     """
     import datasets
 
+    from rsretrieval.data.datasets.exclusion import exclude as exclude_images
     from rsretrieval.data.datasets.holdout import hold_out
     from rsretrieval.data.reader import ImageReader
     from rsretrieval.data.shards import ShardWriter
@@ -80,7 +84,8 @@ def prepare(
 
     rendering = Rendering.parse(scale, bands)
     source_name, path = _source_and_path(name, path, to)
-    source = hold_out(build_source(source_name, path, columns, revision, configuration), holdout)
+    source = exclude_images(build_source(source_name, path, columns, revision, configuration), exclude)
+    source = hold_out(source, holdout)
     datasets.disable_progress_bars()  # its own, of every file
     readers = []
     for split in splits or SPLITS:
@@ -92,6 +97,7 @@ def prepare(
             if splits:
                 raise
             continue
+        source.fetch(split)
         readers.append(ImageReader(source, split, table, rendering=rendering))
     folder = Path(to).expanduser()
     settings = {
@@ -100,13 +106,19 @@ def prepare(
         "captions": [max_words, scene_file and sha256(Path(scene_file).expanduser())],
         "rows": [shard_rows, holdout],
     }
-    if configuration is not None:
-        settings["configuration"] = configuration
+    settings |= _newer_settings(configuration, exclude)
     manifest = _manifest(folder, settings, source.fingerprint())
     writer = ShardWriter(folder, manifest, size, quality, shard_rows, max_broken)
     for reader in readers:
         writer.write_split(reader)
     log.info("ready: --data.source parquet --data.path %s", folder)
+
+
+def _newer_settings(configuration: str | None, exclude: str | None) -> dict[str, str]:
+    """Settings that older versions did not have, where they are set, so that their folders are continued."""
+    excluded = None if exclude is None else sha256(Path(exclude).expanduser())
+    newer = {"configuration": configuration, "exclude": excluded}
+    return {name: value for name, value in newer.items() if value is not None}
 
 
 def _source_and_path(name: str, path: str, to: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ DIVISION = (
 """Settings that decide which samples the batches of an epoch have, and which of them make a step."""
 TRAINER_DEFAULTS = {"world_size": 1, "accumulate_grad_batches": 1, "limit_train_batches": 1.0}
 """Those that are the trainer's, and their values where there is none."""
-ROWS = ("source", "columns", "holdout")
+ROWS = ("source", "columns", "holdout", "exclude")
 """Settings that decide which rows there are; compared by the rows themselves, so that a folder may move."""
 
 
@@ -84,7 +84,7 @@ def division(data: Any, trainer: Any, table: Table | None) -> dict[str, Any]:  #
         trainer: Lightning's; None where there is none.
         table: of the training split; None where it was not read.
     """
-    of_data = {name: getattr(data, name) for name in (*DIVISION, "holdout") if name not in TRAINER_DEFAULTS}
+    of_data = {name: getattr(data, name) for name in (*DIVISION, "holdout", "exclude") if name not in TRAINER_DEFAULTS}
     of_trainer = {name: getattr(trainer, name, value) for name, value in TRAINER_DEFAULTS.items()}
     return {
         **of_data,

@@ -16,6 +16,7 @@ from rsretrieval.data.datasets.values import Place, record
 
 logger = logging.getLogger(__name__)
 _PREFIX = re.compile(r"([A-Za-z]+(?:[_ ][A-Za-z]+)*)[_ -]?\d+$")
+_SET = re.compile(r"^(?:rsicd|rsitmd|ucm)_", re.IGNORECASE)  # before the authors' own name, in RET-3's archives
 _ROW = re.compile(r"row \d+")  # the name of an image that has none
 
 
@@ -53,6 +54,17 @@ def scene_names(
     ]
 
 
+def stated_scenes(records: Sequence[Record], by_file: Mapping[str, str] | None = None) -> list[str | None]:
+    """The class of each record as far as a file, a column or the name says it; None instead of a guess."""
+    return [_label(record, by_file or {}) for record in records]
+
+
+def guessed_scenes(records: Sequence[Record], by_file: Mapping[str, str] | None = None) -> int:
+    """How many records take their class by vote, as :func:`scene_names` gives it."""
+    without = sum(_label(record, by_file or {}) is None for record in records)
+    return without if without < len(records) else 0
+
+
 def read_scene_file(path: str, records: Sequence[Record], split: str) -> dict[str, str]:
     """File name to scene class, from a JSON.
 
@@ -86,7 +98,7 @@ def read_scene_file(path: str, records: Sequence[Record], split: str) -> dict[st
 def _label(record: Record, by_file: Mapping[str, str]) -> str | None:
     """The class that a file, a column or the file name's prefix says."""
     path = PurePath(record.filename.strip().replace("\\", "/"))
-    prefix = None if _ROW.fullmatch(path.name) else _PREFIX.match(path.stem)
+    prefix = None if _ROW.fullmatch(path.name) else _PREFIX.match(_SET.sub("", path.stem, count=1))
     listed = by_file.get(record.filename, by_file.get(path.name))
     scenes = (listed, record.scene, prefix[1].lower() if prefix else None)
     return next((scene for scene in scenes if scene is not None), None)

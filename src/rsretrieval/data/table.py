@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from rsretrieval.data.captions import clean, length_values
 from rsretrieval.data.datasets import rows, values
 from rsretrieval.data.datasets.base import DataError, Record, Source, check_broken
-from rsretrieval.data.scenes import read_scene_file, scene_names
+from rsretrieval.data.scenes import guessed_scenes, read_scene_file, scene_names
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,14 @@ class Table:
 
     Attributes:
         names: file name of each row.
-        captions: cleaned captions of each row.
+        captions: of each row, cleaned or as they are written.
         values: value of each caption.
         scenes: scene class of each row, an index into ``scene_names``.
         blocks: rows of each block of the source.
         scene_names: every scene class.
         broken: names of images without a caption; they are left out.
         merged: rows whose captions went to an earlier row of the same image; they have none, and are not broken.
+        guessed: how many images' scene is a vote over the words of their captions, where others have a label.
     """
 
     names: list[str]
@@ -43,6 +44,7 @@ class Table:
     scene_names: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     merged: frozenset[int] = frozenset()
+    guessed: int = 0
 
     @property
     def images(self) -> int:
@@ -58,6 +60,7 @@ def build_table(
     max_broken: float = 0.01,
     scene_file: str | None = None,
     caption_values: ValueOfCaptions | None = None,
+    as_written: bool = False,
 ) -> Table:
     """Read the text side of a split.
 
@@ -69,6 +72,7 @@ def build_table(
         scene_file: JSON of file name to scene class.
         caption_values: None for the source's own values, and without them for
             :func:`rsretrieval.data.captions.length_values`, the paper's.
+        as_written: keep case, punctuation and length; values and scenes are told by the cleaned captions all the same.
 
     Raises:
         MissingSplitError: if there is no such split.
@@ -76,7 +80,12 @@ def build_table(
     """
     records = source.records(split)
     where = source.where(split)
-    records, merged = rows.merge(_checked(records, where), where)
+    if records and not any(record.captions for record in records):
+        raise DataError(
+            f"{where} has no captions: none of its {len(records)} images, such as '{records[0].filename}', has one. "
+            "Give a source with captions, or classify its images by their scenes (rsretrieval classify)"
+        )
+    records, merged = rows.merge(checked(records, where), where)
     if merged:
         log.info(
             "%s: %d rows are of %d images; an image has the captions of all its rows",
@@ -92,19 +101,24 @@ def build_table(
     names = scene_names(records, captions, by_file)
     classes = {name: number for number, name in enumerate(sorted(set(names)))}
     own_values = _own_values(records, cleaned, where) if caption_values is None else None
+    written = [
+        [raw for raw, text in zip(record.captions, texts, strict=True) if text]
+        for record, texts in zip(records, cleaned, strict=True)
+    ]
     return Table(
         names=[record.filename for record in records],
-        captions=captions,
+        captions=written if as_written else captions,
         values=own_values or _values(captions, caption_values or length_values),
         scenes=[classes[name] for name in names],
         blocks=source.blocks(split),
         scene_names=list(classes),
         broken=broken,
         merged=merged,
+        guessed=guessed_scenes([record for row, record in enumerate(records) if row not in merged], by_file),
     )
 
 
-def _checked(records: Sequence[Record], where: str) -> list[Record]:
+def checked(records: Sequence[Record], where: str) -> list[Record]:
     """The records with each field of the type that it should have, whatever the source made of its rows."""
     return [values.record(record._asdict(), row, values.Place(where, row, {})) for row, record in enumerate(records)]
 

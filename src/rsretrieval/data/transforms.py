@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from rsretrieval.data.randaugment import RandAugment
-from rsretrieval.images import Pixels, resize
+from rsretrieval.images import Pixels, Square, resize
 
 Operation = Callable[[Pixels, Random], Pixels]
 Transform = Callable[[Image.Image], Pixels]
@@ -26,13 +26,13 @@ Transform = Callable[[Image.Image], Pixels]
 
 @dataclass(frozen=True)
 class Resize:
-    """To a square of ``size`` pixels."""
+    """To the square that a model sees in evaluation."""
 
-    size: int
+    square: Square
 
     def __call__(self, image: Pixels, rng: Random) -> Pixels:
-        """See :func:`rsretrieval.images.resize`."""
-        return resize(image, self.size)
+        """See :class:`rsretrieval.images.Square`."""
+        return self.square(image)
 
 
 def _sides(area: int, scale: tuple[float, float], ratio: tuple[float, float], rng: Random) -> tuple[int, int]:
@@ -185,11 +185,11 @@ def _aerial(size: int) -> list[Operation]:
 
 
 def _flips(size: int) -> list[Operation]:
-    return [Resize(size), RandomFlip(axis=1), RandomFlip(axis=0)]
+    return [Resize(Square(size)), RandomFlip(axis=1), RandomFlip(axis=0)]
 
 
 def _none(size: int) -> list[Operation]:
-    return [Resize(size)]
+    return [Resize(Square(size))]
 
 
 AUGMENTATIONS: dict[str, Callable[[int], list[Operation]]] = {
@@ -223,17 +223,23 @@ class Pipeline:
         return array
 
 
-def training(name: str, size: int) -> Transform:
+def training(name: str, square: Square | int) -> Transform:
     """The augmentation of that name, to ``(size, size, 3)``.
+
+    Args:
+        name: a key of :data:`AUGMENTATIONS`.
+        square: of the model, or its side in pixels; where a recipe only resizes, it does so in this way.
 
     Raises:
         ValueError: naming the augmentations there are.
     """
     if name not in AUGMENTATIONS:
         raise ValueError(f"there is no augmentation '{name}'; possible are {sorted(AUGMENTATIONS)}")
-    return Pipeline(AUGMENTATIONS[name](size))
+    square = Square(square) if isinstance(square, int) else square
+    operations = AUGMENTATIONS[name](square.size)
+    return Pipeline([Resize(square) if isinstance(operation, Resize) else operation for operation in operations])
 
 
-def evaluation(size: int) -> Transform:
-    """Resize to a square, bicubic."""
-    return Pipeline(_none(size))
+def evaluation(square: Square | int) -> Transform:
+    """To the square that a model sees."""
+    return Pipeline([Resize(Square(square) if isinstance(square, int) else square)])

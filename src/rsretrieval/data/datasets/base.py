@@ -145,6 +145,12 @@ class Source(ABC):
         One process of each node calls it before the others build the source, so it may write to disk.
         """
 
+    def fetch(self, split: str) -> None:  # noqa: B027 - optional
+        """Fetch what reading the images of a split needs, where it is not here yet; by default nothing.
+
+        Called before the loader's workers start, by several processes at once; nothing for splits that are not there.
+        """
+
 
 def check_columns(available: Sequence[str], columns: Columns, where: str) -> None:
     """Refuse a table without the columns that are named.

@@ -18,14 +18,17 @@ class Dataset:
         title: its name in papers.
         images: how many; each has five captions.
         splits: images of train, valid and test; valid is 0 where the authors leave it to the user (``--data.holdout``).
-        classes: scene classes.
-        pixels: side of an image.
+        classes: scene classes; 0 where sets of several are together.
+        pixels: side of an image; 0 where it differs.
         hub: ``OWNER/NAME`` of parquet files or ``OWNER/NAME/FILE.zip`` on the hub; None where none is known.
         checked: what is known of the hub's copy. Nothing was fetched from the hub itself while this was written.
         size: of the download.
         columns: of the hub's table, or the authors' file layout.
         licence: as far as the authors state one.
         citation: of the paper to cite.
+        sets: of the common archives of RET-3 (:mod:`rsretrieval.data.datasets.ret3`), which of the sets it is; none
+            for all other data.
+        notes: what else to know.
     """
 
     title: str
@@ -39,6 +42,8 @@ class Dataset:
     columns: str
     licence: str
     citation: str
+    sets: tuple[str, ...] = ()
+    notes: str = ""
 
     def hub_path(self) -> str:
         """The hub's copy.
@@ -56,6 +61,13 @@ class Dataset:
 
 KARPATHY = "one JSON (images[].filename, split, sentences[].raw) and the images"
 UNSTATED = "none stated; research use"
+RET3 = "gzqy1026/RemoteCLIP"
+RET3_CHECKED = "layout by programs that read it, not fetched"
+RET3_SIZE = "138 MB to test, 1.08 GB to train, one download for rsitmd, ucm and ret3"
+RET3_NOTES = (
+    "the hub's training part is de-duplicated against the tests of the three sets, so it has fewer images; no "
+    "validation split there (--data.holdout)"
+)
 
 DATASETS: dict[str, Dataset] = {
     "rsicd": Dataset(
@@ -77,13 +89,15 @@ DATASETS: dict[str, Dataset] = {
         (4_291, 0, 452),
         32,
         256,
-        "lcrucial1f/MPS-CLIP_Data/rsitmd.zip",
-        "inner layout not checked",
-        "unknown",
+        RET3,
+        RET3_CHECKED,
+        RET3_SIZE,
         KARPATHY,
         UNSTATED,
         "Yuan et al., Exploring a Fine-Grained Multiscale Method for Cross-Modal Remote Sensing Image Retrieval, "
         "IEEE TGRS 60, 2022",
+        ("rsitmd",),
+        RET3_NOTES,
     ),
     "ucm": Dataset(
         "UCM-Captions",
@@ -91,12 +105,30 @@ DATASETS: dict[str, Dataset] = {
         (1_680, 210, 210),
         21,
         256,
-        None,
-        "no copy known",
-        "unknown",
+        RET3,
+        RET3_CHECKED,
+        RET3_SIZE,
         KARPATHY,
         UNSTATED,
         "Qu et al., Deep Semantic Understanding of High Resolution Remote Sensing Image, CITS 2016",
+        ("ucm",),
+        RET3_NOTES,
+    ),
+    "ret3": Dataset(
+        "RET-3",
+        17_764,
+        (16_009, 0, 1_755),
+        0,
+        0,
+        RET3,
+        RET3_CHECKED,
+        RET3_SIZE,
+        "csv_file/train/Ret-3_train.csv, csv_file/test/{rsicd,rsitmd,ucm}_test.csv (title, filename) and the images",
+        UNSTATED,
+        "Liu et al., RemoteCLIP: A Vision Language Foundation Model for Remote Sensing, IEEE TGRS 62, 2024",
+        ("rsicd", "rsitmd", "ucm"),
+        f"all of RSICD, RSITMD and UCM-Captions (figures before de-duplication); test is their tests together; "
+        f"{RET3_NOTES}",
     ),
     "sydney": Dataset(
         "Sydney-Captions",
@@ -132,10 +164,14 @@ def describe_datasets() -> str:
     entries = []
     for name, data in DATASETS.items():
         train, valid, test = data.splits
+        scenes = f" in {data.classes} scenes" if data.classes else ""
+        pixels = f" of {data.pixels} px" if data.pixels else ""
+        notes = f"        note: {data.notes}\n" if data.notes else ""
         entries.append(
-            f"{name:7} {data.title}: {data.images} images of {data.pixels} px in {data.classes} scenes; "
+            f"{name:7} {data.title}: {data.images} images{pixels}{scenes}; "
             f"train/valid/test {train}/{valid}/{test}\n"
             f"        hub: {data.hub or '-'} ({data.checked}; {data.size}); licence: {data.licence}\n"
-            f"        layout: {data.columns}\n        cite: {data.citation}"
+            f"        layout: {data.columns}\n"
+            f"{notes}        cite: {data.citation}"
         )
     return "\n".join(entries)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import compress
-
 import numpy as np
 
-from rsretrieval.data.datasets.base import DataError, MissingSplitError, Record, Source
+from rsretrieval.data.datasets.base import DataError, MissingSplitError, Source
 from rsretrieval.data.datasets.rows import first_rows
+from rsretrieval.data.datasets.selection import TrainingRows
 
 
-class HoldoutSource(Source):
+class HoldoutSource(TrainingRows):
     """A source whose training images are divided into ``train`` and ``valid``.
 
     Args:
@@ -27,7 +25,6 @@ class HoldoutSource(Source):
         if not 0 < fraction < 1:
             raise DataError(f"holdout={fraction} is no fraction of the images: give a number between 0 and 1")
         _refuse_validation_split(source, fraction)
-        sizes = source.blocks("train")
         # By image, never by row: all rows of one image are on one side.
         firsts = np.array(first_rows([record.filename for record in source.records("train")]), np.int64)
         images, image_of_row = np.unique(firsts, return_inverse=True)
@@ -35,46 +32,7 @@ class HoldoutSource(Source):
         order = np.random.default_rng(seed).permutation(len(images))
         chosen_images[order[: round(fraction * len(images))]] = True
         held_out = chosen_images[image_of_row]
-        self.source, self.revision = source, source.revision
-        self._rows = {"train": ~held_out, "valid": held_out}
-        # Which rows of each block of the training split a split has; blocks of which it has none are left out.
-        chosen = {split: np.split(rows, np.cumsum(sizes)[:-1]) for split, rows in self._rows.items()}
-        self._blocks = {
-            split: [(number, rows) for number, rows in enumerate(blocks) if rows.any()]
-            for split, blocks in chosen.items()
-        }
-
-    def records(self, split: str) -> list[Record]:
-        """See :class:`Source`."""
-        if split not in self._rows:
-            return self.source.records(split)
-        return list(compress(self.source.records("train"), self._rows[split]))
-
-    def blocks(self, split: str) -> list[int]:
-        """Rows of each block of the training split, where any are this split's."""
-        if split not in self._blocks:
-            return self.source.blocks(split)
-        return [int(rows.sum()) for _, rows in self._blocks[split]]
-
-    def read(self, split: str, block: int) -> Sequence[object]:
-        """See :class:`Source`."""
-        if split not in self._blocks:
-            return self.source.read(split, block)
-        number, rows = self._blocks[split][block]
-        return list(compress(self.source.read("train", number), rows))
-
-    def where(self, split: str) -> str:
-        """See :class:`Source`."""
-        held_out = f"split '{split}' of it" if split in self._rows else ""
-        return ", ".join(filter(None, (self.source.where("train" if held_out else split), held_out)))
-
-    def fingerprint(self) -> str | None:
-        """See :class:`Source`."""
-        return self.source.fingerprint()
-
-    def prepare(self) -> None:
-        """See :class:`Source`."""
-        self.source.prepare()
+        super().__init__(source, {"train": ~held_out, "valid": held_out})
 
 
 def hold_out(source: Source, fraction: float) -> Source:

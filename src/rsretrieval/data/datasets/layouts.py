@@ -28,6 +28,8 @@ NAMES = (
     "path",
 )
 CAPTIONS = ("sentences", "captions", "caption", "raw", "title", "text", "sentence")
+REGIONS = "points"
+"""The key of AIR-SLT's rows that marks which part of an image a sentence is of."""
 SEPARATORS = (",", "\t", ";", "|")
 
 
@@ -145,6 +147,13 @@ def _rows_of_json(table: Any, keys: Keys) -> Iterator[Row]:  # noqa: ANN401
     lists = table if isinstance(table, dict) else {"": table}
     if isinstance(lists.get("images"), list):
         lists = {"images": _with_annotations(lists["images"], lists.get("annotations"))}
+    if any(
+        isinstance(row, dict) and REGIONS in row for rows in lists.values() if isinstance(rows, list) for row in rows
+    ):
+        raise NoTableError(
+            f"'{keys.file}' marks regions of images ('{REGIONS}'), so its sentences are of parts of them, for semantic "
+            "localisation: it is no table of captions"
+        )
     tables = {key: rows for key, rows in lists.items() if isinstance(rows, list) and any(map(keys.fits, rows))}
     if not tables:
         raise NoTableError(f"'{keys.file}' is no table of captions: {_describe(lists)}, and {keys.wanted()} is needed")

@@ -13,7 +13,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rsretrieval.data.datasets.base import Columns, DataError, Source
@@ -76,8 +77,9 @@ def build_source(
         DataError: naming the sources and data sets there are; or if the source has no revisions or configurations, or
             does not build.
     """
-    if name in DATASETS:
-        name, path = ("folder", path) if path else ("hub", DATASETS[name].hub_path())
+    dataset = DATASETS.get(name)
+    if dataset is not None:
+        name, path = ("folder", path) if path else ("hub", dataset.hub_path())
     if name not in SOURCES:
         near = difflib.get_close_matches(name, [*SOURCES, *DATASETS], n=3, cutoff=0.6)
         hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
@@ -85,13 +87,29 @@ def build_source(
             f"there is no data source '{name}'{hint}; possible are {sorted(SOURCES)} and the data sets "
             f"{sorted(DATASETS)}: set --data.source{_path_advice(name)}"
         )
+    builder = SOURCES[name]
+    if dataset is not None and dataset.sets:
+        builder = _ret3_on_hub(dataset.sets) if name == "hub" else _ret3_in_folder(dataset.sets)
     options: dict[str, Any] = {}
     for option, value in (("revision", revision), ("configuration", configuration)):
         if value is not None:
-            if option not in inspect.signature(SOURCES[name]).parameters:
+            if option not in inspect.signature(builder).parameters:
                 raise DataError(f"the data source '{name}' has no {option}s: leave out --data.{option} ('{value}')")
             options[option] = value
-    return SOURCES[name](path, columns, **options)
+    return builder(path, columns, **options)
+
+
+def source_and_path(name: str) -> tuple[str, str]:
+    """The source and the path in one name: ``SOURCE:PATH``, a name alone, or a hub id, which is of the source ``hub``.
+
+    Example:
+        >>> source_and_path("folder:ucm"), source_and_path("arampacha/rsicd"), source_and_path("rsicd")
+        (('folder', 'ucm'), ('hub', 'arampacha/rsicd'), ('rsicd', ''))
+    """
+    source, colon, path = name.partition(":")
+    if colon:
+        return source, path
+    return ("hub", name) if "/" in name and not name.startswith((".", "/", "~")) else (name, "")
 
 
 def _path_advice(name: str) -> str:
@@ -114,6 +132,45 @@ def _hub(path: str, columns: Columns, revision: str | None = None, configuration
     source = _folder(str(archive.folder), columns)
     source.revision = archive.revision
     return source
+
+
+def _ret3_on_hub(sets: Sequence[str]) -> Builder:
+    """Some sets of RET-3, fetched from the hub as far as they are read."""
+
+    def build(path: str, columns: Columns, revision: str | None = None) -> Source:
+        from rsretrieval.data.datasets.ret3 import Ret3Source
+        from rsretrieval.data.datasets.ret3_files import TESTS, OnHub
+
+        return Ret3Source(OnHub(path, TESTS[sets[0]], revision), sets, columns)
+
+    return build
+
+
+def _ret3_in_folder(sets: Sequence[str]) -> Builder:
+    """Some sets of RET-3 in a folder, or a set's own files as its authors give them."""
+
+    def build(path: str, columns: Columns) -> Source:
+        from rsretrieval.data.datasets.ret3 import Ret3Source
+        from rsretrieval.data.datasets.ret3_files import ARCHIVES, TRAIN, InFolder
+
+        folder = Path(path).expanduser()
+        if folder.is_dir() and (files := InFolder(folder)).is_layout():
+            return Ret3Source(files, sets, columns)
+        if len(sets) > 1:
+            raise DataError(
+                f"'{path}' holds no RET-3: give a folder with '{TRAIN}' or '{ARCHIVES['test']}', as on the hub"
+            )
+        return _folder(path, columns)
+
+    return build
+
+
+@register_dataset("classes")
+def _classes(path: str, columns: Columns) -> Source:
+    """Images below folders of their classes, without captions: to classify, not to train on."""
+    from rsretrieval.data.datasets.classes import ClassFolderSource
+
+    return ClassFolderSource(path, columns)
 
 
 @register_dataset("parquet")
