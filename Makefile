@@ -33,7 +33,8 @@ soak: install mutants
 # Called again it goes on. Survivors are listed at the end: each is killed by a test, or explained.
 mutants: install
 	test -d build/mutants || { mkdir -p build/mutants && cp -r src tests configs setup.cfg pyproject.toml build/mutants; }
-	cd build/mutants && export PYTHONPATH=src PATH="$(CURDIR)/$(BIN):$$PATH" && \
+	cd build/mutants && rm -f warm.socket && export PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 && \
+	  export PATH="$(CURDIR)/$(BIN):$$PATH" && { python tests/warm.py serve & } && trap "kill $$!" EXIT && \
 	  { test -f session.sqlite || { cosmic-ray init tests/cosmic-ray.toml session.sqlite && \
 	    cr-filter-operators session.sqlite tests/cosmic-ray.toml; }; } && \
 	  cosmic-ray exec tests/cosmic-ray.toml session.sqlite && cr-report --surviving-only --show-diff session.sqlite

@@ -30,11 +30,11 @@ def _no_arguments_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tiny(run: Path, data: str, bert: str, clip: str, config: Path) -> list[str]:
     """Overrides that keep a configuration's shape and make it small."""
-    encoder = yaml.safe_load(config.read_text()).get("model", {}).get("encoder", {})
-    is_clip = encoder.get("image", {}).get("library") == "open_clip"
+    model = yaml.safe_load(config.read_text()).get("model", {})
+    encoder, is_clip = model.get("encoder", {}), "pretrained" in model
     image = {"library": "open_clip", "name": clip} if is_clip else {"library": "timm", "name": "test_resnet"}
     text = {"library": "open_clip", "name": clip} if is_clip else {"library": "transformers", "name": bert}
-    branch = {"library": "timm", "name": "test_resnet", "frozen": True}
+    branch = None if is_clip else {"library": "timm", "name": "test_resnet", "frozen": True}
     if encoder.get("split_heads"):
         towers = [{**text, "pooling": "mean"}, {**text, "pooling": "all_layers", "frozen": True}]
         text, branch = {"library": "concat", "name": "two", "options": {"towers": towers}}, None
@@ -51,7 +51,7 @@ def tiny(run: Path, data: str, bert: str, clip: str, config: Path) -> list[str]:
             }
         },
     }  # fmt: skip
-    small["model"]["encoder"]["embed_dim"] = 32
+    small["model"]["encoder"]["embed_dim"] = None if is_clip else 32
     file = run.parent / "tiny.yaml"
     file.write_text(yaml.safe_dump(small))
     return ["-c", str(config), "-c", str(file)]

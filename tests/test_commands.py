@@ -72,7 +72,7 @@ def test_heavy_imports_come_where_they_are_used() -> None:
         "import sys\n"
         "from rsretrieval import cli\n"
         "for arguments in (['--help'], ['data', 'list'], ['data', '--help'], ['data', 'prepare', '--help'],\n"
-        "                  ['export', '--help']):\n"
+        "                  ['export', '--help'], ['models', 'list'], ['models', '--help']):\n"
         "    try: cli.main(arguments)\n"
         "    except SystemExit as end: assert not end.code, arguments\n"
         "heavy = {'torch', 'lightning', 'datasets', 'pyarrow', 'pandas', 'transformers', 'timm'} & set(sys.modules)\n"

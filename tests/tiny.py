@@ -40,6 +40,30 @@ def write_bert(folder: Path) -> str:
     return str(folder)
 
 
+def write_hf_clip(folder: Path) -> str:
+    """A tiny CLIP of transformers: random weights, image processor, a tokeniser of few words; gives the folder."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    folder = folder / "hf-clip"
+    folder.mkdir()
+    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    words = {"vocab_size": len(WORDS), "max_position_embeddings": 16, "eos_token_id": 3, "bos_token_id": 2}
+    config = CLIPConfig(
+        text_config={**size, **words, "pad_token_id": 3},
+        vision_config={**size, "image_size": 64, "patch_size": 16}, projection_dim=24,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
+    processor = CLIPImageProcessor(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    processor.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "pad_token": "[SEP]"})
+    )
+    return str(folder)
+
+
 def settings(
     image: TowerConfig, text: TowerConfig, branch: TowerConfig | None = None, image_size: int = 64, **options: Any
 ) -> EncoderConfig:

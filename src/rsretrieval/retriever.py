@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from rsretrieval.data.captions import clean
-from rsretrieval.images import BrokenImageError, Pixels, Rendering, decode, image_keys, resize, stack
+from rsretrieval.images import BrokenImageError, Rendering, Square, band_square, decode, image_keys, stack
 from rsretrieval.metrics import HubnessConfig, hub_bias
 from rsretrieval.models.dual_encoder import DualEncoder
+from rsretrieval.models.pairs import open_clip_pair, transformers_pair
 from rsretrieval.models.pretrained import load_pretrained
 
 
@@ -25,7 +26,8 @@ class Retriever:
     Args:
         model: a trained dual encoder; it is set to evaluation mode.
         image_size: side that pictures are resized to, in pixels.
-        max_words: longest sentence, in words; what is beyond is cut off.
+        max_words: longest sentence, in words; what is beyond is cut off. Of no effect for a model that takes texts as
+            they are written, as pre-trained pairs do.
         hubness: how :meth:`hub_bias` corrects scores; None for dual softmax.
         scale: how pictures that are not 8-bit become 8-bit, such as ``percentile 2 98`` (see
             :class:`rsretrieval.images.Scale`); None for what the model was trained with, and if that is nothing such
@@ -52,6 +54,7 @@ class Retriever:
         self.model, self.image_size, self.max_words = model.eval(), image_size, max_words
         self.hubness = hubness or HubnessConfig("dual_softmax")
         trained = model.config.preprocessing
+        self.square = Square.of(trained, image_size)
         self.rendering = Rendering.parse(
             trained.scale if scale is None else scale, trained.bands if bands is None else bands
         )
@@ -66,11 +69,11 @@ class Retriever:
         bands: str | None = None,
         trust_remote_code: bool = False,
     ) -> Retriever:
-        """Load a model that was exported.
+        """Load a model by name.
 
         Args:
-            name: a folder; the name of a model that comes with the package (``rsicd-lite``); or ``OWNER/NAME`` on the
-                Hugging Face hub.
+            name: a folder (exported, of open_clip or of transformers); a run's checkpoint; a model that comes with the
+                package (``rsicd-lite``); one of ``rsretrieval models list``; or ``OWNER/NAME`` on the hub.
             device: where to compute.
             scale: see :class:`Retriever`.
             bands: see :class:`Retriever`.
@@ -84,6 +87,51 @@ class Retriever:
         pretrained = load_pretrained(name, trust_remote_code=trust_remote_code)
         settings = (pretrained.image_size, pretrained.max_words, pretrained.hubness)
         return cls(pretrained.model.to(device), *settings, scale, bands)
+
+    @classmethod
+    def from_open_clip(
+        cls,
+        architecture: str,
+        weights: str | None = None,
+        device: str = "cpu",
+        *,
+        activation: Literal["gelu", "quick_gelu"] | None = None,
+        context_length: int | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+    ) -> Retriever:
+        """A model of open_clip as it is: cosines are those of open_clip's own pipeline.
+
+        Args:
+            architecture: open_clip's name, its configuration as a JSON file, or a folder or ``hub:OWNER/NAME`` with
+                ``open_clip_config.json``.
+            weights: a file, ``hub:OWNER/NAME/FILE`` or ``pretrained:TAG``; None for those of the folder.
+            device: where to compute.
+            activation: of weights from a file, where open_clip knows the architecture with either.
+            context_length: longest text in tokens, where it is not the architecture's.
+            preprocessing: of :class:`rsretrieval.types.Preprocessing`, where it is not the architecture's.
+
+        Raises:
+            ValueError: for an unknown architecture.
+            WeightsError: if weights are not there or do not fit, or their activation is not stated.
+        """
+        config = open_clip_pair(
+            architecture, weights, activation=activation, context_length=context_length, preprocessing=preprocessing
+        )
+        return cls(DualEncoder(config).to(device), config.preprocessing.image_size)
+
+    @classmethod
+    def from_transformers(cls, source: str, device: str = "cpu") -> Retriever:
+        """A CLIP or SigLIP of transformers as it is: cosines are those of its own processor and model.
+
+        Args:
+            source: a folder, or a hub id.
+            device: where to compute.
+
+        Raises:
+            WeightsError: if there is no such model, or it prepares images in a way that is not read.
+        """
+        config = transformers_pair(source)
+        return cls(DualEncoder(config).to(device), config.preprocessing.image_size)
 
     @torch.inference_mode()
     def encode_images(self, images: Iterable[Any], batch_size: int = 64, *, progress: bool = False) -> Tensor:
@@ -103,11 +151,11 @@ class Retriever:
         total = len(images) if isinstance(images, Sized) else None
         rows: dict[int, int] = {}  # of each distinct picture, by its key
         order: list[int] = []
-        batch: list[Pixels] = []
+        batch: list[Any] = []
         embeddings = [torch.zeros(0, self.model.embed_dim)]
         for number, image in enumerate(tqdm(images, total=total, unit=" pictures", disable=not progress)):
             pixels = self._pixels(image, number)
-            key = int(image_keys([pixels]))
+            key = int(image_keys([pixels]))  # of what the model sees
             if key not in rows:
                 rows[key] = len(rows)
                 batch.append(pixels)
@@ -119,19 +167,29 @@ class Retriever:
             embeddings.append(self._encode(batch))
         return torch.cat(embeddings)[order]
 
-    def _pixels(self, image: object, number: int) -> Pixels:
+    def _pixels(self, image: object, number: int) -> Any:  # noqa: ANN401 - (H, W, C) of 8 bits, or of a model's bands
         try:
-            return resize(np.asarray(decode(image, self.rendering)), self.image_size)
+            if self.model.config.preprocessing.channels != 3:
+                return band_square(image, self.square.size, self.model.config.preprocessing.channels)
+            return self.square(np.asarray(decode(image, self.rendering)))
         except BrokenImageError as error:
             name = f" ('{image}')" if isinstance(image, str | os.PathLike) else ""
             raise type(error)(f"picture {number} of the list{name}: {error}") from error
 
-    def _encode(self, images: list[Pixels]) -> Tensor:
+    def _encode(self, images: list[Any]) -> Tensor:
         return self.model.encode_image(stack(images).to(self.model.device)).cpu()
 
     @torch.inference_mode()
-    def encode_texts(self, texts: Iterable[str], batch_size: int = 128) -> Tensor:
+    def encode_texts(
+        self, texts: Iterable[str], batch_size: int = 128, *, templates: Sequence[str] | None = None
+    ) -> Tensor:
         """Sentences to ``(M, d)`` float32, L2-normalised, on the CPU; equal ones to equal vectors, so that they tie.
+
+        Args:
+            texts: a list of sentences.
+            batch_size: of them that are encoded at once.
+            templates: of every text, such as ``a satellite image of {}``; several are averaged. None for those that the
+                model was made with, or else the text alone.
 
         Raises:
             TypeError: for a single sentence, or what is none.
@@ -146,11 +204,12 @@ class Retriever:
         cleaned = [clean(text, self.max_words) for text in texts]
         if "" in cleaned:
             raise ValueError(f"sentence {cleaned.index('')} ({texts[cleaned.index('')]!r}) has no word: leave it out")
-        rows = {text: row for row, text in enumerate(dict.fromkeys(cleaned))}
+        seen = cleaned if self.model.config.cleans_texts else texts
+        rows = {text: row for row, text in enumerate(dict.fromkeys(seen))}
         distinct, embeddings = list(rows), [torch.zeros(0, self.model.embed_dim)]
         for start in range(0, len(distinct), batch_size):
-            embeddings.append(self.model.encode_text(distinct[start : start + batch_size]).cpu())
-        return torch.cat(embeddings)[[rows[text] for text in cleaned]]
+            embeddings.append(self.model.encode_text(distinct[start : start + batch_size], templates).cpu())
+        return torch.cat(embeddings)[[rows[text] for text in seen]]
 
     def hub_bias(self, gallery: Tensor, queries: Literal["texts", "images"] = "texts") -> Tensor:
         """What to take from the scores of each item of an archive, so that those near to everything give way.
@@ -160,19 +219,17 @@ class Retriever:
             queries: what the archive will be searched by.
 
         Returns:
-            ``(N,)``, from the queries that the model keeps from its training.
+            ``(N,)``, from the queries that the model keeps, of its training or by ``rsretrieval bank``.
 
         Raises:
-            ValueError: if it keeps none, or for other queries.
+            ValueError: if it keeps none, or none of that kind.
         """
         if self.model.bank is None:
             raise ValueError(
-                "this model has no query bank: train it with model.encoder.query_bank, or use plain cosines"
+                "this model has no query bank: train it with model.encoder.query_bank, give it one by `rsretrieval "
+                "bank`, or use plain cosines"
             )
-        banks = dict(zip(("images", "texts"), self.model.bank.queries(), strict=True))
-        if queries not in banks:
-            raise ValueError(f"there are no queries '{queries}'; possible are {sorted(banks)}")
-        return hub_bias(banks[queries].cpu(), gallery, self.hubness)
+        return hub_bias(self.model.bank.of(queries).cpu(), gallery, self.hubness)
 
 
 def _several(images: Iterable[Any]) -> Iterable[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,29 +27,50 @@ CLIP_STD = (0.2686, 0.2613, 0.2758)
 class Preprocessing:
     """How a picture becomes the input of an image tower (``rsretrieval.images`` applies it).
 
+    The last three fields say how a picture becomes a square; a pre-trained pair brings its own.
+
     Attributes:
-        image_size: side of the square input, in pixels; pictures are resized to it by bicubic interpolation.
-        mean: of the RGB channels, for values in [0, 1].
-        std: of the RGB channels.
+        image_size: side of the square input, in pixels.
+        mean: of the channels, for values in [0, 1]; of more channels than RGB in the units of their values.
+        std: of the channels.
         scale: how values that are not 8-bit become 0 to 255, see :class:`rsretrieval.images.Scale`; null refuses them.
             The command line takes it from the data.
         bands: which bands become red, green and blue, such as ``4 3 2``; null for the only one or the first three. The
             command line takes it from the data.
+        resize: ``squash`` to a square; or keep the ratio of the sides, and cut what is beyond the square
+            (``shortest``), or fill up to it with black (``longest``).
+        interpolation: between pixels.
+        resampler: ``default`` is Pillow's where a picture shrinks, OpenCV's where it grows; ``pillow`` as open_clip
+            does, ``torchvision`` as transformers does.
     """
 
     image_size: int = 224
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
     scale: str | None = None
     bands: str | None = None
+    resize: Literal["squash", "shortest", "longest"] = "squash"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resampler: Literal["default", "pillow", "torchvision"] = "default"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(self.mean))  # settings files know lists alone
         object.__setattr__(self, "std", tuple(self.std))
         if self.image_size < 1:
             raise ValueError(f"image_size={self.image_size}: give the side of the images in pixels, 1 or more")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean={self.mean}, std={self.std}: give three numbers each, for std above 0")
+        if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise ValueError(f"mean={self.mean}, std={self.std}: give one number a channel each, for std above 0")
+        own = (self.resize, self.interpolation) == ("squash", "bicubic")
+        if self.resampler == "default" and not own:
+            raise ValueError(
+                f"resize={self.resize!r}, interpolation={self.interpolation!r}: the default resampler squashes, "
+                "bicubic; set resampler to 'pillow' or 'torchvision'"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Of an image: 3, or the bands of a multispectral model."""
+        return len(self.mean)
 
 
 def text_ids(texts: Sequence[str]) -> Tensor:
@@ -111,10 +132,10 @@ def _batch(*fields: Any) -> Batch:  # noqa: ANN401
 
 
 class TowerOutput(NamedTuple):
-    """What a tower gives: a global vector ``(B, W)`` and tokens ``(B, T, W)``."""
+    """What a tower gives: a global vector ``(B, W)`` and, for images, tokens ``(B, T, V)``, where they are of use."""
 
     pooled: Tensor
-    tokens: Tensor
+    tokens: Tensor | None
 
 
 class PairedEmbeddings(NamedTuple):

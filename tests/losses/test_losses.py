@@ -12,6 +12,7 @@ from rsretrieval.losses import (
     contrastive_loss,
     scene_adaptive_loss,
     scene_weight,
+    sigmoid_loss,
     triplet_loss,
 )
 
@@ -85,6 +86,16 @@ def slow_triplet(image: Tensor, text: Tensor, ids: list[int], margin: float, har
     return total
 
 
+def slow_sigmoid(image: Tensor, text: Tensor, ids: list[int], bias: float) -> Tensor:
+    rows = range(len(ids))
+    total = torch.zeros((), dtype=image.dtype)
+    for i in rows:
+        for j in rows:
+            score = image[i] @ text[j] / TAU + bias
+            total = total + (1 + (-score if ids[i] == ids[j] else score).exp()).log()
+    return total / len(ids)
+
+
 def agree(got: Tensor, wanted: Tensor, image: Tensor, text: Tensor) -> None:
     torch.testing.assert_close(got, wanted)
     gradients = (torch.autograd.grad(value, (image, text)) for value in (got, wanted))
@@ -110,6 +121,30 @@ def test_a_shared_caption_is_a_positive_of_each_of_its_images() -> None:
     agree(shared, uniform, image, text)
     apart = contrastive_loss(**common, image_ids=torch.arange(count), text_ids=torch.arange(count))
     torch.testing.assert_close(apart, contrastive_loss(**common, image_ids=torch.arange(count)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("bias", [-10.0, 0.5])
+def test_sigmoid(seed: int, bias: float) -> None:
+    image, text, ids, *_ = pairs(seed)
+    assert len(set(ids)) < len(ids)  # captions of one image are all positives
+    got = sigmoid_loss(image=image, text=text, image_ids=torch.tensor(ids), temperature=TAU, bias=bias)
+    agree(got, slow_sigmoid(image, text, ids, bias), image, text)
+
+
+def test_sigmoid_by_hand() -> None:
+    """Two images, three captions, the first two of one image; cosines of 1, 0 and -1; temperature 1/2, bias 1."""
+    image = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    text = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    # Scores: 3 1 -1 / 3 1 -1 / 1 3 1; positives are the four at the upper left and the last.
+    costs = [-3, -1, -1, -3, -1, -1, 1, 3, -1]
+    wanted = sum(math.log(1 + math.exp(cost)) for cost in costs) / 3
+    common = {"image": image, "text": text, "temperature": 0.5, "bias": 1.0}
+    assert float(sigmoid_loss(**common, image_ids=torch.tensor([4, 4, 9]))) == pytest.approx(wanted)
+    # With the second and the third caption alike, those of the other image are positives too.
+    shared = wanted + sum(math.log(1 + math.exp(-s)) - math.log(1 + math.exp(s)) for s in (3, -1)) / 3
+    got = sigmoid_loss(**common, image_ids=torch.tensor([4, 4, 9]), text_ids=torch.tensor([0, 1, 1]))
+    assert float(got) == pytest.approx(shared)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -17,13 +17,16 @@ from rsretrieval.losses import (
     register_loss,
     scene_adaptive_loss,
     scene_weight,
+    sigmoid_loss,
     triplet_loss,
 )
 from rsretrieval.losses.config import FIELDS_OF_LOSSES
 from rsretrieval.types import PairedEmbeddings
 
 TAU, COUNT = 0.07, 9
-BUILT_IN = ("contrastive", "weighted_contrastive", "affiliation", "scene_adaptive", "triplet", "triplet_hardest")
+BUILT_IN = (
+    "contrastive", "weighted_contrastive", "affiliation", "scene_adaptive", "sigmoid", "triplet", "triplet_hardest",
+)  # fmt: skip
 
 
 def paired(seed: int = 0) -> PairedEmbeddings:
@@ -122,7 +125,7 @@ def test_a_fixed_temperature_has_no_gradient() -> None:
 
 def test_autocast_does_not_reach_the_losses() -> None:
     pairs, losses = paired(), dict.fromkeys(BUILT_IN, 1.0)
-    objective = Objective(ObjectiveConfig())
+    objective = Objective(ObjectiveConfig(bias=-10.0))
     wanted = objective(pairs, slice(0, COUNT), losses, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = objective(pairs, slice(0, COUNT), losses, 3)
@@ -192,6 +195,8 @@ def test_every_built_in_loss_has_its_settings_listed() -> None:
         ({"temperature": -0.07}, r"^temperature=-0\.07: "),
         ({"temperature": math.nan}, r"^temperature=nan: "),
         ({"temperature": math.inf}, r"^temperature=inf: "),
+        ({"temperature": None, "least_temperature": 0.08}, r"^least_temperature=0\.08: .*temperature=0\.07$"),
+        ({"bias": math.nan}, r"^bias=nan: give a finite number, such as -10$"),
         ({"margin": -0.5}, r"^margin=-0\.5: give a finite number, 0 or more$"),
         ({"triplet_margin": -0.2}, r"^triplet_margin=-0\.2: give a finite number, 0 or more$"),
         ({"margin": math.nan}, r"^margin=nan: "),
@@ -236,3 +241,61 @@ def test_a_learned_temperature_stays_above_its_bound() -> None:
             ValueError, match=f"least_temperature={bound}: give a number above 0, and not above temperature"
         ):
             ObjectiveConfig(temperature=TAU, least_temperature=bound)
+
+
+@pytest.mark.parametrize(
+    ("settings", "own", "start"),
+    [
+        ({}, None, (0.07, None)),
+        ({}, (0.01, 0.0), (0.07, None)),
+        ({"bias": -5.0}, (0.0085, -16.0), (0.07, -5.0)),
+        ({"temperature": None}, None, (0.07, -10.0)),
+        ({"temperature": None}, (0.01, 0.0), (0.01, -10.0)),  # a CLIP has no bias
+        ({"temperature": None}, (0.0085, -16.0), (0.0085, -16.0)),  # a SigLIP has
+        ({"temperature": None, "bias": -5.0}, (0.0085, -16.0), (0.0085, -5.0)),
+    ],
+)
+def test_where_temperature_and_bias_start(
+    settings: dict, own: tuple[float, float] | None, start: tuple[float, float | None]
+) -> None:
+    objective = Objective(ObjectiveConfig(**settings), own)
+    bias = None if objective.bias is None else objective.bias.item()
+    assert objective.temperature.item() == pytest.approx(start[0])
+    assert objective.affiliation_temperature.item() == pytest.approx(start[0])
+    assert bias == pytest.approx(start[1])
+
+
+def test_a_pairs_own_temperature_is_its_own_bound() -> None:
+    """SigLIP's is below CLIP's bound; and a run that goes on learns it from the checkpoint."""
+    objective = Objective(ObjectiveConfig(temperature=None), (0.0085, -16.0))
+    pairs = paired()
+    values = objective(pairs, slice(0, COUNT), {"sigmoid": 1.0}, 0)
+    assert objective.temperature.item() == pytest.approx(0.0085)
+    wanted = sigmoid_loss(image=pairs.image, text=pairs.text, image_ids=pairs.image_ids, temperature=0.0085, bias=-16.0)
+    torch.testing.assert_close(values["sigmoid"], wanted)
+    values["loss"].backward()
+    assert objective.bias is not None
+    assert objective.bias.grad != 0
+    again = Objective(ObjectiveConfig(temperature=None))  # the pair's weights are not there
+    again.load_state_dict(objective.state_dict())
+    torch.testing.assert_close(again(pairs, slice(0, COUNT), {"sigmoid": 1.0}, 0)["sigmoid"], wanted)
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_the_sigmoid_loss_shares_captions_where_told_to(share: bool) -> None:
+    pairs = paired()
+    objective = Objective(ObjectiveConfig(temperature=TAU, bias=-2.0, share_captions=share))
+    wanted = sigmoid_loss(
+        image=pairs.image, text=pairs.text, image_ids=pairs.image_ids, temperature=TAU, bias=-2.0,
+        text_ids=pairs.text_ids if share else None,
+    )  # fmt: skip
+    torch.testing.assert_close(objective(pairs, slice(0, COUNT), {"sigmoid": 1.0}, 0)["sigmoid"], wanted)
+
+
+def test_a_bias_that_no_loss_uses_has_a_gradient_and_one_that_is_not_there_is_asked_for() -> None:
+    objective = Objective(ObjectiveConfig(temperature=None))
+    objective(paired(), slice(0, COUNT), {"contrastive": 1.0}, 0)["loss"].backward()
+    assert objective.bias is not None
+    assert objective.bias.grad == 0
+    with pytest.raises(ValueError, match=r"'sigmoid' adds a learned bias: set objective\.bias, such as -10, or"):
+        Objective(ObjectiveConfig())(paired(), slice(0, COUNT), {"sigmoid": 1.0}, 0)

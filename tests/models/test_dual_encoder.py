@@ -13,7 +13,8 @@ from torch import nn
 
 from rsretrieval.models import ConvolutionalBranch, DualEncoder, TowerConfig, WeightsError, register_image_tower
 from rsretrieval.models.dual_encoder import CPU_BATCH
-from rsretrieval.models.weights import load_into, read_state_dict
+from rsretrieval.models.loading import load_into
+from rsretrieval.models.weights import read_state_dict
 from rsretrieval.types import TowerOutput
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -1,5 +1,6 @@
 """What frozen towers give, kept on disk: the same figures as without, whatever a text's or an image's company."""
 
+import json
 import logging
 import sys
 from copy import deepcopy
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rsretrieval.models import DualEncoder, TowerConfig
+from rsretrieval.models.adaptation import AdapterConfig
 from rsretrieval.models.feature_cache import FeatureCache, image_keys, token_keys
 from rsretrieval.types import Preprocessing
 
@@ -87,6 +89,46 @@ def test_cached_texts_give_the_uncached_embeddings(text: TowerConfig, kind: str,
     third.train().encode_text(TEXTS).sum().backward()
     assert third.text_projection.weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in third.text_tower.parameters())
+
+
+@pytest.mark.parametrize("kind", ["open_clip", "transformers"])
+def test_both_sides_of_a_pair_are_cached(kind: str, tiny_clip: str, tmp_path: Path) -> None:
+    """Also where its tokeniser pads with another number than 0, to the longest text."""
+    name = tiny_clip if kind == "open_clip" else tiny.write_hf_clip(tmp_path)
+    pair = TowerConfig(kind, name, frozen=True)
+
+    def build(*, cached: bool) -> DualEncoder:
+        torch.manual_seed(0)
+        adapter = AdapterConfig(width=4)
+        return tiny.encoder(pair, pair, None, embed_dim=None, adapter=adapter, cache_features=cached).eval()
+
+    images = torch.randint(256, (4, 3, 64, 64), dtype=torch.uint8)
+    plain, first, second = build(cached=False), build(cached=True), build(cached=True)
+    tokens = plain.text_tower.tokenizer(TEXTS)
+    assert ("attention_mask" in tokens) == (kind == "transformers")
+    with torch.no_grad():
+        torch.testing.assert_close(first.encode_image(images), plain.encode_image(images), rtol=0, atol=1e-6)
+        for texts in (TEXTS, TEXTS[:1], TEXTS[::-1]):
+            torch.testing.assert_close(first.encode_text(texts), plain.encode_text(texts), rtol=0, atol=1e-6)
+    assert (first._caches["image"].computed, first._caches["text"].computed) == (4, len(TEXTS))
+    second.train()(images, tokens)[1].sum().backward()
+    assert (second._caches["image"].computed, second._caches["text"].computed) == (0, 0)
+    assert second.text_adapter is not None
+    assert second.text_adapter.up.weight.grad is not None
+
+
+def test_another_architecture_at_the_same_path_has_other_features(tmp_path: Path) -> None:
+    folders = []
+    for context in (32, 16, 32):
+        texts = {**tiny.CLIP["text_cfg"], "context_length": context, "no_causal_mask": True}  # type: ignore[dict-item]
+        (tmp_path / "clip.json").write_text(json.dumps({**tiny.CLIP, "text_cfg": texts}))
+        torch.manual_seed(0)
+        pair = TowerConfig("open_clip", str(tmp_path / "clip.json"), frozen=True)
+        model = tiny.encoder(pair, pair, None, embed_dim=None, cache_features=True)
+        for parameter in model.parameters():
+            parameter.data.zero_()
+        folders.append(model._caches["image"].folder)
+    assert folders[0] == folders[2] != folders[1]
 
 
 def test_copies_share_what_is_cached(text: TowerConfig) -> None:

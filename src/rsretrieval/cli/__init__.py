@@ -21,6 +21,10 @@ COMMANDS = {
     "test": (TRAINER, "recall of a checkpoint on the test split"),
     "predict": (TRAINER, "embeddings of a split's images and captions, as parquet"),
     "export": ("rsretrieval.cli.export", "a checkpoint as a folder to give away and to load by Retriever"),
+    "classify": ("rsretrieval.cli.classify", "zero-shot scene classification, by the names of the classes"),
+    "benchmark": ("rsretrieval.cli.benchmark", "recall of several models on several data sets, as one table"),
+    "bank": ("rsretrieval.cli.bank", "a model with a bank of queries, to correct its scores for hubs"),
+    "models": ("rsretrieval.cli.models", "pre-trained models that are known by name, and how to check one"),
     "data": ("rsretrieval.cli.data", "data sets that are known by name; local copies of any"),
 }
 """Command to the module whose ``main`` runs it, and what it does."""
@@ -38,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> None:
         description="Remote-sensing image-text retrieval.",
         epilog="rsretrieval COMMAND --help says more.",
     )
-    parser.add_argument("--version", action="version", version=f"rsretrieval {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"rsretrieval {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, summary) in COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)

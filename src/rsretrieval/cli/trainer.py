@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from rsretrieval.cli.configs import resolve
 from rsretrieval.cli.plugins import add_plugins, load_plugins
+from rsretrieval.cli.pretrained import name_of_model, named_as_checkpoint, settings_of_model
 from rsretrieval.cli.run_folder import RunConfig, find_checkpoint, lock_folder, set_aside
 from rsretrieval.cli.signals import exit_status_of_signals
 from rsretrieval.compatibility import current_model_settings
@@ -183,9 +184,12 @@ def main(arguments: Sequence[str]) -> None:
         warnings.filterwarnings("ignore", message)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a user's own classes lie beside his configuration
-    resolved, contents = resolve(arguments)
+    resolved, contents = resolve(named_as_checkpoint(arguments))
     own_model, own_data = (names_class(part, resolved, contents) for part in ("model", "data"))
-    if not builds_model(resolved, contents):
+    name = name_of_model(resolved, contents)
+    if name is not None and not own_model:
+        resolved = [*resolved[:1], *settings_of_model(name, with_data=not own_data), *resolved[1:]]
+    elif not builds_model(resolved, contents):
         resolved = [*resolved[:1], *model_of_checkpoint(resolved, with_data=not own_data), *resolved[1:]]
     with exit_status_of_signals():
         RetrievalCLI(

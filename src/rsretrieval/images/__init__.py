@@ -6,12 +6,13 @@ Below data and models alike, so that training, evaluation, ``prepare`` and :clas
 pixels.
 """
 
+from rsretrieval.images.bands import band_square
 from rsretrieval.images.decode import content, decode, is_plain
 from rsretrieval.images.errors import BrokenImageError, RenderingError
 from rsretrieval.images.keys import image_keys
 from rsretrieval.images.normalise import normalise
 from rsretrieval.images.rendering import Rendering
-from rsretrieval.images.resize import Pixels, resize, stack
+from rsretrieval.images.resize import Pixels, Square, resize, stack
 from rsretrieval.images.scale import Scale
 from rsretrieval.images.views import mirrorings
 
@@ -21,6 +22,8 @@ __all__ = [
     "Rendering",
     "RenderingError",
     "Scale",
+    "Square",
+    "band_square",
     "content",
     "decode",
     "image_keys",

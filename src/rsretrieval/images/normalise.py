@@ -9,8 +9,8 @@ from rsretrieval.types import Preprocessing
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """``(B, 3, H, W)`` uint8, or float in [0, 1], to float32 of the preprocessing's mean and deviation."""
+    """``(B, C, H, W)`` uint8, or float in the units of the mean, to float32 around the mean, by the deviation."""
     if images.dtype == torch.uint8:
         images = images.float() / 255
-    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     return (images - mean) / std

@@ -10,6 +10,7 @@ from rsretrieval.losses.contrastive import contrastive_loss
 from rsretrieval.losses.objective import Objective
 from rsretrieval.losses.registry import LOSSES, LossContext, LossTerm, register_loss
 from rsretrieval.losses.scene_adaptive import hardest_negatives, scene_adaptive_loss, scene_weight
+from rsretrieval.losses.sigmoid import sigmoid_loss
 from rsretrieval.losses.triplet import triplet_loss
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "register_loss",
     "scene_adaptive_loss",
     "scene_weight",
+    "sigmoid_loss",
     "triplet_loss",
 ]

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+PAPER_TEMPERATURE = 0.07
+SIGLIP_BIAS = -10.0
 FIELDS_OF_LOSSES: Mapping[str, tuple[str, ...]] = {
     "contrastive": ("temperature", "share_captions"),
     "weighted_contrastive": ("temperature", "share_captions"),
     "affiliation": ("temperature", "global_centres"),
     "scene_adaptive": ("temperature", "margin", "beta_inter", "beta_intra", "exclude_positives", "truncate_weights"),
+    "sigmoid": ("temperature", "bias", "share_captions"),
     "triplet": ("triplet_margin",),
     "triplet_hardest": ("triplet_margin",),
 }
@@ -23,10 +26,14 @@ class ObjectiveConfig:
     """Settings of the losses; the defaults are the paper's for RSICD.
 
     Attributes:
-        temperature: start of the two temperatures, divisors of cosines.
+        temperature: start of the two temperatures, divisors of cosines; null for the own one of the pre-trained pair
+            that training starts from, or else 0.07.
+        bias: start of the bias that the sigmoid loss learns; null for none, or with ``temperature: null`` for the
+            pair's own, or else -10.
         learn_temperature: False fixes them at their start. On a small data set a learned temperature falls until the
             model memorises its training pairs; a fixed one prevents that.
-        least_temperature: bound that a learned temperature does not fall below (CLIP's: its scale is at most 100).
+        least_temperature: bound that a learned temperature does not fall below (CLIP's: its scale is at most 100); a
+            pair's own temperature that is lower yet (SigLIP's) is the bound itself.
         margin: similarities below it count as 0 in the scene-adaptive loss (0.95 on RSICD, 1.15 on RSITMD).
         beta_inter: growth rate per epoch of the weight of negatives of other scenes.
         beta_intra: growth rate per epoch of the weight of negatives of the same scene.
@@ -47,7 +54,8 @@ class ObjectiveConfig:
         ValueError: temperature=0.0: give a finite number above 0
     """
 
-    temperature: float = 0.07
+    temperature: float | None = PAPER_TEMPERATURE
+    bias: float | None = None
     learn_temperature: bool = True
     least_temperature: float = 0.01
     margin: float = 0.95
@@ -61,13 +69,18 @@ class ObjectiveConfig:
     options: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ValueError(f"temperature={self.temperature}: give a finite number above 0")
-        if not 0 < self.least_temperature <= self.temperature:
+        start = PAPER_TEMPERATURE if self.temperature is None else self.temperature
+        if not (math.isfinite(start) and start > 0):
+            raise ValueError(f"temperature={start}: give a finite number above 0")
+        if not 0 < self.least_temperature <= start:
             raise ValueError(
-                f"least_temperature={self.least_temperature}: give a number above 0, and not above temperature="
-                f"{self.temperature}"
+                f"least_temperature={self.least_temperature}: give a number above 0, and not above temperature={start}"
             )
+        if self.bias is not None and not math.isfinite(self.bias):
+            raise ValueError(f"bias={self.bias}: give a finite number, such as -10")
+        self._check_rest()
+
+    def _check_rest(self) -> None:
         for name in ("margin", "triplet_margin"):
             margin = getattr(self, name)
             if not (math.isfinite(margin) and margin >= 0):

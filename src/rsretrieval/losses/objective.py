@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from rsretrieval.losses.config import ObjectiveConfig
+from rsretrieval.losses.config import PAPER_TEMPERATURE, SIGLIP_BIAS, ObjectiveConfig
 from rsretrieval.losses.registry import LOSSES, LossContext
 from rsretrieval.registry import UnknownNameError
 from rsretrieval.types import PairedEmbeddings
@@ -18,6 +18,8 @@ class Objective(nn.Module):
 
     Args:
         config: settings of the losses.
+        own: temperature and bias of the pre-trained pair that training starts from, where ``config`` leaves them to it;
+            None without one.
 
     Raises:
         ValueError: for options of a loss that nobody registered.
@@ -31,7 +33,9 @@ class Objective(nn.Module):
         {'contrastive': 0.313, 'triplet': 2.0, 'loss': 1.313}
     """
 
-    def __init__(self, config: ObjectiveConfig) -> None:
+    least_temperature: Tensor
+
+    def __init__(self, config: ObjectiveConfig, own: tuple[float, float] | None = None) -> None:
         super().__init__()
         for name in config.options:
             try:
@@ -42,8 +46,13 @@ class Objective(nn.Module):
                 ) from error
         self.config = config
         learn = config.learn_temperature
-        self.temperature = nn.Parameter(torch.tensor(config.temperature), requires_grad=learn)
-        self.affiliation_temperature = nn.Parameter(torch.tensor(config.temperature), requires_grad=learn)
+        start, bias = starts(config, own)
+        self.temperature = nn.Parameter(torch.tensor(start), requires_grad=learn)
+        self.affiliation_temperature = nn.Parameter(torch.tensor(start), requires_grad=learn)
+        self.bias = None if bias is None else nn.Parameter(torch.tensor(bias))
+        # A checkpoint keeps it where it is the pair's, whose weights are not there when a run goes on.
+        least = torch.tensor(min(config.least_temperature, start))
+        self.register_buffer("least_temperature", least, persistent=config.temperature is None)
 
     def forward(
         self, pairs: PairedEmbeddings, local: slice, losses: Mapping[str, float], epoch: int
@@ -65,11 +74,11 @@ class Objective(nn.Module):
         for temperature in (self.temperature, self.affiliation_temperature):
             # What a step brought below the bound comes back to it, as in CLIP; by `data`, since every head comes here
             # before the backward pass.
-            temperature.data.clamp_(min=self.config.least_temperature)
+            temperature.data.clamp_(min=self.least_temperature)
         with torch.autocast(pairs.image.device.type, enabled=False):  # cosines over 0.07 need more digits than bf16 has
             values = {name: self._value(name, pairs, local, epoch) for name in losses}
         # A loss that the stage leaves out leaves its temperature without a gradient, which DDP reports as an error.
-        idle = 0.0 * (self.temperature + self.affiliation_temperature)
+        idle = 0.0 * torch.stack(list(self.parameters())).sum()
         total = sum((weight * values[name] for name, weight in losses.items()), start=idle)
         return {**values, "loss": total}
 
@@ -81,6 +90,7 @@ class Objective(nn.Module):
             epoch=epoch,
             local=local,
             options=self.config.options.get(name, {}),
+            bias=self.bias,
         )
         value = LOSSES[name](pairs, context)
         if value.ndim:
@@ -88,3 +98,22 @@ class Objective(nn.Module):
                 f"the loss '{name}' returned a tensor of shape {tuple(value.shape)}: return a scalar, such as its mean"
             )
         return value
+
+
+def starts(config: ObjectiveConfig, own: tuple[float, float] | None) -> tuple[float, float | None]:
+    """Where temperature and bias start; the bias is None where the objective has none.
+
+    Args:
+        config: of the objective.
+        own: temperature and bias of the pre-trained pair; a bias of 0 is that of a model which has none.
+
+    Example:
+        >>> starts(ObjectiveConfig(temperature=None), own=(0.01, 0.0))
+        (0.01, -10.0)
+        >>> starts(ObjectiveConfig(), own=(0.01, 0.0))
+        (0.07, None)
+    """
+    if config.temperature is not None:
+        return config.temperature, config.bias
+    temperature, bias = own or (PAPER_TEMPERATURE, 0.0)
+    return temperature, config.bias if config.bias is not None else bias or SIGLIP_BIAS

@@ -24,6 +24,7 @@ class LossContext:
         epoch: counted from 0.
         local: rows of the global batch that this process encoded.
         options: ``config.options`` of this loss; empty where the configuration has none.
+        bias: ``()``, the learnable one that the sigmoid loss adds to its scores; None where the objective has none.
     """
 
     config: ObjectiveConfig
@@ -32,6 +33,7 @@ class LossContext:
     epoch: int
     local: slice
     options: Mapping[str, Any]
+    bias: Tensor | None = None
 
 
 class LossTerm(Protocol):

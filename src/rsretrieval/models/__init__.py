@@ -6,7 +6,8 @@ from rsretrieval.lazy import lazy
 
 if TYPE_CHECKING:
     from rsretrieval.models.config import EncoderConfig, TowerConfig
-    from rsretrieval.models.dual_encoder import BackboneFeatures, DualEncoder
+    from rsretrieval.models.dual_encoder import DualEncoder
+    from rsretrieval.models.features import BackboneFeatures
     from rsretrieval.models.fgis import FGIS
     from rsretrieval.models.towers.registry import (
         IMAGE_TOWERS,
@@ -43,7 +44,7 @@ __getattr__ = lazy(
     {
         "EncoderConfig": "rsretrieval.models.config",
         "TowerConfig": "rsretrieval.models.config",
-        "BackboneFeatures": "rsretrieval.models.dual_encoder",
+        "BackboneFeatures": "rsretrieval.models.features",
         "DualEncoder": "rsretrieval.models.dual_encoder",
         "FGIS": "rsretrieval.models.fgis",
         "ConvolutionalBranch": "rsretrieval.models.towers.timm",

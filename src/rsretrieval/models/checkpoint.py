@@ -50,6 +50,7 @@ class TrainedModel:
         hubness: settings of the correction for hubs; None where it was trained without.
         image_size: side of the images in evaluation, in pixels.
         max_words: longest caption, in words.
+        temperature: divisor of cosines that it was trained with last.
     """
 
     encoder: EncoderConfig
@@ -57,6 +58,7 @@ class TrainedModel:
     hubness: dict[str, Any] | None
     image_size: int
     max_words: int
+    temperature: float | None = None
 
 
 def read_checkpoint(checkpoint: str, *, trust_remote_code: bool = False) -> TrainedModel:
@@ -85,6 +87,7 @@ def read_checkpoint(checkpoint: str, *, trust_remote_code: bool = False) -> Trai
         settings.get("hubness"),
         data.get("eval_image_size", encoder.preprocessing.image_size),
         data.get("max_words", 30),
+        None if (temperature := content["state_dict"].get("objective.temperature")) is None else float(temperature),
     )
 
 

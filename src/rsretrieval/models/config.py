@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rsretrieval.models.adaptation import AdapterConfig, LoraConfig
 from rsretrieval.settings import build
 from rsretrieval.types import Preprocessing
 
 PRETRAINED = "pretrained"
+PAIR_LIBRARIES = ("open_clip", "transformers")
+"""Libraries that have whole image-text models."""
+PAPER_WIDTH = 512
 FGIS_HEADS = 8
 """Of the attention in FGIS's scene fine-grained sensing."""
 
@@ -34,6 +38,7 @@ class TowerConfig:
             texture lives.
         max_tokens: longest text, in tokens (transformers).
         attention_mask: False lets a text attend to its padding, as the authors' release does (transformers).
+        lora: train low-rank additions to its attention, and freeze the rest; null for not.
         options: further arguments of the library's constructor.
     """
 
@@ -45,9 +50,12 @@ class TowerConfig:
     pooling: Literal["cls", "mean", "all_layers", "all_stages"] | None = None
     max_tokens: int = 47
     attention_mask: bool = True
+    lora: LoraConfig | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.lora is not None and (self.frozen or self.frozen_layers):
+            raise ValueError(f"lora of '{self.name}' freezes all else already: leave out frozen and frozen_layers")
         allowed = {
             "timm": {"all_stages"}, "transformers": {"cls", "mean", "all_layers"}, "open_clip": set(), "concat": set(),
         }  # fmt: skip
@@ -89,7 +97,15 @@ class EncoderConfig:
         convolutional_branch: the convolutional network whose early map and global vector FGIS takes (a timm model);
             null for a dual encoder without FGIS.
         preprocessing: size and normalisation of the images; the command line takes the size from the data.
-        embed_dim: width of the common space (of each head, where they are split).
+        embed_dim: width of the common space (of each head, where they are split); null for the paper's 512, or the own
+            width of a pre-trained pair.
+        projection: above each tower. ``linear`` starts at random; ``none`` and ``identity`` keep a pre-trained pair
+            aligned, and the latter trains. Null for ``none`` where both towers are one pair and no width is given, else
+            ``linear``.
+        texts: ``cleaned`` to lower case without punctuation, as the paper does, or ``as_written``. Null for the latter
+            where a pair stays aligned.
+        prompts: templates of every text, such as ``a satellite image of {}``; several are averaged.
+        adapter: small residual networks above the towers, for frozen ones; null for none.
         dropout: probability, on the projections of the convolutional and of the fused features, and inside SFGS.
         graph_steps: steps of FGIS's graph reasoning.
         freeze_sfgs: never train FGIS's scene fine-grained sensing, as happens in the authors' release.
@@ -115,7 +131,11 @@ class EncoderConfig:
     text: TowerConfig = TowerConfig("transformers", "bert-base-uncased", PRETRAINED)
     convolutional_branch: TowerConfig | None = TowerConfig("timm", "resnet50.a1_in1k", PRETRAINED, frozen=True)
     preprocessing: Preprocessing = Preprocessing()  # noqa: RUF009 - frozen
-    embed_dim: int = 512
+    embed_dim: int | None = None
+    projection: Literal["linear", "identity", "none"] | None = None
+    texts: Literal["cleaned", "as_written"] | None = None
+    prompts: tuple[str, ...] = ()
+    adapter: AdapterConfig | None = None
     dropout: float = 0.2
     graph_steps: int = 2
     freeze_sfgs: bool = False
@@ -126,7 +146,30 @@ class EncoderConfig:
     chunk_size: int | None = None
     query_bank: int = 0
 
+    @property
+    def is_pair(self) -> bool:
+        """Whether both towers are the sides of one image-text model."""
+        image, text = self.image, self.text
+        return image.library in PAIR_LIBRARIES and (image.library, image.name, image.weights) == (
+            text.library,
+            text.name,
+            text.weights,
+        )
+
+    @property
+    def keeps_alignment(self) -> bool:
+        """Whether a pre-trained pair's own space is the model's."""
+        return (self.projection or ("none" if self.is_pair and self.embed_dim is None else "linear")) != "linear"
+
+    @property
+    def cleans_texts(self) -> bool:
+        """Whether texts lose case and punctuation."""
+        return (self.texts or ("as_written" if self.is_pair and self.keeps_alignment else "cleaned")) == "cleaned"
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompts", tuple(self.prompts))  # settings files know lists alone
+        for prompt in self.prompts:
+            check_prompt(prompt)
         for name, least in (("embed_dim", 1), ("graph_steps", 0), ("query_bank", 0), ("chunk_size", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -148,15 +191,27 @@ class EncoderConfig:
             raise ValueError(f"convolutional_branch.library='{branch.library}' is unknown; possible is 'timm'")
         if branch is not None and branch.pooling is not None:
             raise ValueError(f"convolutional_branch.pooling='{branch.pooling}' has no effect: leave it null")
-        if branch is not None and self.embed_dim % FGIS_HEADS:
+        if branch is not None and self.embed_dim is not None and self.embed_dim % FGIS_HEADS:
             raise ValueError(
                 f"embed_dim={self.embed_dim}: with FGIS give a multiple of {FGIS_HEADS}, its heads of attention"
             )
+        if self.projection in ("identity", "none") and self.split_heads:
+            raise ValueError(f"projection={self.projection!r} has no split heads: set split_heads: false")
         if self.split_heads and (branch is not None or self.text.library != "concat"):
             raise ValueError(
                 "split_heads needs a text tower of the library 'concat', and `convolutional_branch: null`: set these, "
                 "or do without"
             )
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse a template without exactly one place for the text.
+
+    Raises:
+        ValueError: saying what it needs.
+    """
+    if prompt.count("{}") != 1:
+        raise ValueError(f"the prompt {prompt!r} needs one '{{}}', the place of the text: 'a satellite image of {{}}'")
 
 
 def is_pretrained(weights: str | None) -> bool:

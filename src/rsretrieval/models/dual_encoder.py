@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
@@ -13,14 +13,18 @@ from torch.utils.checkpoint import checkpoint
 
 from rsretrieval.compatibility import current_tensor_names
 from rsretrieval.images import mirrorings, normalise
+from rsretrieval.models.adaptation import Adapter, adapt
 from rsretrieval.models.config import EncoderConfig
 from rsretrieval.models.feature_cache import Inputs, SideCache, image_cache, take_rows, text_cache, trains
+from rsretrieval.models.features import BackboneFeatures
 from rsretrieval.models.fgis import FGIS
-from rsretrieval.models.layers import BlockLinear, freeze
+from rsretrieval.models.layers import freeze
+from rsretrieval.models.projections import PairLogits, build_projections, common_width
+from rsretrieval.models.prompts import prompted
 from rsretrieval.models.query_bank import QueryBank
 from rsretrieval.models.towers.registry import IMAGE_TOWERS, TEXT_TOWERS
 from rsretrieval.models.towers.timm import ConvolutionalBranch
-from rsretrieval.types import Tokens
+from rsretrieval.types import Tokenizer, Tokens
 
 log = logging.getLogger(__name__)
 CPU_BATCH = 8
@@ -31,26 +35,6 @@ CPU_BATCH = 8
 def _rename_tensors(_: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:
     """Weights of older versions load: a hook of ``load_state_dict``."""
     current_tensor_names(state, prefix)
-
-
-class BackboneFeatures(NamedTuple):
-    """What the backbones of the image side give for ``B`` images; without FGIS the global vector alone.
-
-    Attributes:
-        pooled: ``(B, W)`` the tower's global vector.
-        tokens: ``(B, T, V)`` its tokens.
-        early: ``(B, C, H/4, W/4)`` the convolutional branch's early map.
-        branch: ``(B, U)`` the branch's global vector.
-    """
-
-    pooled: Tensor
-    tokens: Tensor | None = None
-    early: Tensor | None = None
-    branch: Tensor | None = None
-
-    def parts(self) -> list[Tensor]:
-        """Those that are there, in order."""
-        return [part for part in self if part is not None]
 
 
 class DualEncoder(nn.Module):
@@ -69,24 +53,22 @@ class DualEncoder(nn.Module):
         self.config = config
         self.image_tower: Any = IMAGE_TOWERS[config.image.library](config.image, config.preprocessing.image_size)
         self.text_tower: Any = TEXT_TOWERS[config.text.library](config.text)
-        text_widths = [tower.pooled_width for tower in self.text_tower.towers] if config.split_heads else []
-        self.heads = len(text_widths) or 1
-        self.embed_dim = self.heads * config.embed_dim
+        self.heads = len(self.text_tower.towers) if config.split_heads else 1
+        width = common_width(config, self.image_tower.pooled_width, self.text_tower.pooled_width)
+        self.embed_dim = self.heads * width
         self.bank = QueryBank(config.query_bank, self.embed_dim) if config.query_bank else None
-        self.pooled_projection = nn.Linear(self.image_tower.pooled_width, self.embed_dim)
-        self.text_projection = (
-            BlockLinear(text_widths, config.embed_dim)
-            if config.split_heads
-            else nn.Linear(self.text_tower.pooled_width, config.embed_dim)
-        )
-        self._frozen = [
-            module
-            for tower, settings in ((self.image_tower, config.image), (self.text_tower, config.text))
-            for module in freeze(tower, frozen=settings.frozen, layers=settings.frozen_layers)
-        ]
+        self.logits = PairLogits(*self.image_tower.logits) if config.is_pair else None
+        self.pooled_projection, self.text_projection = build_projections(config, self.image_tower, self.text_tower)
+        self._frozen: list[nn.Module] = []
+        self._frozen += adapt(self.image_tower, config.image, lambda: self.image_tower(self._blank()))
+        self._frozen += adapt(self.text_tower, config.text, lambda: self.text_tower(self.text_tower.tokenizer(["a"])))
+        self.image_adapter = Adapter(self.embed_dim, config.adapter) if config.adapter else None
+        self.text_adapter = Adapter(self.embed_dim, config.adapter) if config.adapter and config.adapter.text else None
         self.convolutional_branch: ConvolutionalBranch | None = None
         if config.convolutional_branch is not None:
             self._add_fgis()
+        elif hasattr(self.image_tower, "with_tokens"):
+            self.image_tower.with_tokens = False
         self.train()  # the towers measured their widths in evaluation mode
         self._caches: dict[str, SideCache] = {}
         if config.cache_features:
@@ -98,20 +80,21 @@ class DualEncoder(nn.Module):
         assert branch is not None
         self.convolutional_branch = ConvolutionalBranch(branch)
         self.branch_projection = nn.Sequential(
-            nn.Linear(self.convolutional_branch.width, config.embed_dim), nn.Dropout(config.dropout)
+            nn.Linear(self.convolutional_branch.width, self.embed_dim), nn.Dropout(config.dropout)
         )
         # One projection serves both where the tower's global vector is one of its tokens' kind (Swin: their mean).
         shared = self.image_tower.token_width == self.image_tower.pooled_width
         self.token_projection = (
-            self.pooled_projection if shared else nn.Linear(self.image_tower.token_width, config.embed_dim)
+            self.pooled_projection if shared else nn.Linear(self.image_tower.token_width, self.embed_dim)
         )
         self.fgis = FGIS(
             self.convolutional_branch.early_channels,
-            config.embed_dim,
+            self.embed_dim,
             config.graph_steps,
             config.dropout,
             freeze_sfgs=config.freeze_sfgs,
             stabilised=config.stabilised_fgis,
+            from_zero=config.keeps_alignment,
         )
         self._frozen += freeze(self.convolutional_branch, frozen=branch.frozen, layers=branch.frozen_layers)
 
@@ -125,12 +108,27 @@ class DualEncoder(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self.pooled_projection.weight.device
+        return self._weight.device
+
+    @property
+    def _weight(self) -> Tensor:
+        """Any parameter: they share device and precision."""
+        return next(self.parameters())
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Texts to tokens, in the model's prompts; it pickles and holds no network."""
+        return prompted(self.text_tower.tokenizer, self.config.prompts)
 
     def towers(self) -> list[nn.Module]:
         """Every pre-trained network of the model, towers side by side one by one."""
         sides = [self.image_tower, self.text_tower, self.convolutional_branch]
         return [tower for side in sides if side is not None for tower in getattr(side, "towers", [side])]
+
+    def _blank(self) -> Tensor:
+        """An image ``(1, C, H, W)``, for networks that are to be looked at."""
+        preprocessing = self.config.preprocessing
+        return torch.zeros(1, preprocessing.channels, *[preprocessing.image_size] * 2)
 
     @property
     def cached_sides(self) -> list[str]:
@@ -140,9 +138,8 @@ class DualEncoder(nn.Module):
     def _open_caches(self) -> None:
         image_side = [side for side in (self.image_tower, self.convolutional_branch) if side is not None]
         if not trains(*image_side):
-            blank = torch.zeros(1, 3, *[self.config.preprocessing.image_size] * 2)
             with torch.no_grad():
-                shapes = [part.shape[1:] for part in self._compute_features(blank).parts()]
+                shapes = [part.shape[1:] for part in self._compute_features(self._blank()).parts()]
             configs = [config for config in (self.config.image, self.config.convolutional_branch) if config is not None]
             self._caches["image"] = image_cache(image_side, configs, self.config.preprocessing, shapes)
         if not trains(self.text_tower):
@@ -170,7 +167,7 @@ class DualEncoder(nn.Module):
         if nothing_trains and images.device.type == "cpu" and len(images) > CPU_BATCH:
             chunks = [self._compute_features(chunk).parts() for chunk in torch.split(images, CPU_BATCH)]
             return BackboneFeatures(*map(torch.cat, zip(*chunks, strict=True)))
-        images = normalise(images, self.config.preprocessing).to(self.pooled_projection.weight.dtype)
+        images = normalise(images, self.config.preprocessing).to(self._weight.dtype)
         output = self.image_tower(images)
         if self.convolutional_branch is None:
             return BackboneFeatures(output.pooled)
@@ -187,14 +184,18 @@ class DualEncoder(nn.Module):
 
     def embed_features(self, features: BackboneFeatures) -> Tensor:
         """What :meth:`backbone_features` gives to ``(B, embed_dim)`` L2-normalised."""
-        precision = self.pooled_projection.weight.dtype  # moments of maps, and what was cached, are float32
+        precision = self._weight.dtype  # moments of maps, and what was cached, are float32
         features = BackboneFeatures(*(part.to(precision) for part in features.parts()))
-        pooled = self.pooled_projection(features.pooled)
+        pooled = self._adapted(self.pooled_projection(features.pooled), self.image_adapter)
         if self.convolutional_branch is None:
             return self._normalize(pooled)
         branch, tokens = self.branch_projection(features.branch), self.token_projection(features.tokens)
         fused: Tensor = self.fgis(features.early, branch, pooled, tokens)
         return F.normalize(fused.float(), dim=-1)
+
+    @staticmethod
+    def _adapted(vectors: Tensor, adapter: Adapter | None) -> Tensor:
+        return vectors if adapter is None else adapter(vectors)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` RGB to ``(B, embed_dim)`` L2-normalised; in evaluation over all views.
@@ -207,10 +208,18 @@ class DualEncoder(nn.Module):
         return views[0] if count == 1 else self._normalize(torch.stack(views).mean(0))
 
     def encode_tokens(self, tokens: Tokens) -> Tensor:
-        """``M`` tokenised texts to ``(M, embed_dim)`` L2-normalised."""
+        """``M`` tokenised texts to ``(M, embed_dim)`` L2-normalised.
+
+        Args:
+            tokens: each ``(M, L)``; or ``(M, P, L)`` of texts in ``P`` prompts, whose mean is taken.
+        """
         tokens = {key: value.to(self.device) for key, value in tokens.items()}
-        features = self._text_features(tokens).to(self.pooled_projection.weight.dtype)
-        return self._normalize(self.text_projection(features))
+        shape = next(iter(tokens.values())).shape
+        if len(shape) == 3:
+            each = self.encode_tokens({key: value.flatten(0, 1) for key, value in tokens.items()})
+            return self._normalize(each.reshape(*shape[:2], -1).mean(1))
+        features = self._text_features(tokens).to(self._weight.dtype)
+        return self._normalize(self._adapted(self.text_projection(features), self.text_adapter))
 
     def _text_features(self, tokens: Tokens) -> Tensor:
         """``(M, W)`` the text tower's global vectors, from the cache where there is one."""
@@ -218,9 +227,10 @@ class DualEncoder(nn.Module):
             return self.text_tower(tokens).pooled  # type: ignore[no-any-return]
         return self._caches["text"](tokens, lambda new: [self.text_tower(new).pooled])[0]
 
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """``M`` texts to ``(M, embed_dim)`` L2-normalised."""
-        return self.encode_tokens(self.text_tower.tokenizer(texts))
+    def encode_text(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Tensor:
+        """``M`` texts to ``(M, embed_dim)`` L2-normalised, in these prompts or the model's own."""
+        chosen = self.config.prompts if prompts is None else prompts
+        return self.encode_tokens(prompted(self.text_tower.tokenizer, chosen)(texts))
 
     def forward(self, images: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """Embeddings of images and tokenised texts; in chunks where gradients are taken and ``chunk_size`` is set."""
@@ -233,5 +243,5 @@ class DualEncoder(nn.Module):
             return encode(inputs)
         chunks = [take_rows(inputs, slice(start, start + size)) for start in range(0, count, size)]
         # A tensor on the model's device beside the tokens tells whose random numbers are drawn again.
-        device = self.pooled_projection.bias
+        device = self._weight
         return torch.cat([checkpoint(lambda chunk, _: encode(chunk), c, device, use_reentrant=False) for c in chunks])

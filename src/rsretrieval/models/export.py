@@ -1,14 +1,10 @@
-"""A checkpoint as a folder to give away. What is heavy is imported where it is used: ``export --help`` is quick."""
+"""A model as a folder to give away. What is heavy is imported where it is used: ``export --help`` is quick."""
 
 from __future__ import annotations
 
-import json
-import logging
+from dataclasses import replace
 from pathlib import Path
-
-from rsretrieval.files import write_whole
-
-log = logging.getLogger(__name__)
+from typing import Literal
 
 
 def export(
@@ -19,58 +15,43 @@ def export(
     *,
     int8: bool = False,
     standalone: bool = False,
+    form: Literal["rsretrieval", "open_clip"] = "rsretrieval",
     trust_remote_code: bool = False,
 ) -> None:
-    """Write a checkpoint as a folder for ``Retriever.from_pretrained``, in half precision.
+    """Write a model as a folder for ``Retriever.from_pretrained``, in half precision.
 
-    Where its towers came from files of this machine, or those are gone, the folder is standalone: it loads anywhere.
+    The folder holds the tensors that its towers' own weights do not give, and names those: of an adapter on a
+    pre-trained pair it is small. Where they are files of this machine, or are gone, the folder is standalone: it loads
+    anywhere.
 
     Args:
-        checkpoint: of a training run.
+        checkpoint: of a training run; or any other name that ``Retriever.from_pretrained`` takes.
         to: the folder to write to.
-        image_size: side of the images in evaluation, in pixels; null for the run's.
-        max_words: longest sentence, in words; null for the run's.
+        image_size: side of the images in evaluation, in pixels; null for the model's.
+        max_words: longest sentence, in words; null for the model's.
         int8: keep matrices in eight bits and a scale for each row, in half the space.
         standalone: write every tensor, and the tokenisers, so that the folder needs no other package or file.
-        trust_remote_code: let the checkpoint's settings run Python code that comes with a model.
+        form: ``open_clip`` writes a pair with nothing above it, fine-tuned or not, as a folder that open_clip itself
+            reads (``local-dir:``), in float32; it takes none of the options before.
+        trust_remote_code: let the model's settings run Python code that comes with it.
 
     Raises:
         CheckpointError: if the file is no checkpoint of a training run.
+        PretrainedError: if there is no model of that name.
+        ValueError: if it is none that open_clip has.
         RemoteCodeError: if its settings would run a stranger's code, and that is not allowed.
     """
-    from safetensors.torch import save_file
+    from rsretrieval.models.exported import write_folder
+    from rsretrieval.models.pretrained import find_model
 
-    from rsretrieval.models.checkpoint import changed_tensors, read_checkpoint, starting_tensors
-    from rsretrieval.models.dual_encoder import DualEncoder
-    from rsretrieval.models.feature_cache import fingerprint
-    from rsretrieval.models.packing import pack
-    from rsretrieval.models.pretrained import CONFIG, WEIGHTS
-    from rsretrieval.models.standalone import local_sources
-    from rsretrieval.models.standalone import standalone as without_sources
-    from rsretrieval.models.weights import tensors_follow
-    from rsretrieval.settings import plain
+    source = find_model(checkpoint, trust_remote_code=trust_remote_code)
+    if form == "open_clip":
+        from rsretrieval.models.open_clip_folder import check_is_open_clip, write_open_clip
 
-    run = read_checkpoint(checkpoint, trust_remote_code=trust_remote_code)
-    config = run.encoder
-    with tensors_follow():
-        trained = DualEncoder(config)
-    trained.load_state_dict(run.tensors)
-    folder = Path(to).expanduser()
-    if local := local_sources(config):
-        log.info("%s is of this machine alone, so that every tensor is written", ", ".join(local))
-    stored, starting = trained.state_dict(), {} if standalone or local else starting_tensors(config)
-    if starting:
-        stored = changed_tensors(stored, starting)
-    else:
-        config = without_sources(config, trained, folder)
-    settings = {
-        "encoder": plain(config),
-        "hubness": run.hubness,
-        "image_size": image_size or run.image_size,
-        "max_words": max_words or run.max_words,
-    }
-    metadata = {"rest": fingerprint({key: value for key, value in starting.items() if key not in stored})}
-    packed = pack(stored, int8=int8)
-    write_whole(folder / WEIGHTS, lambda partial: save_file(packed, partial, metadata=metadata))
-    text = json.dumps(settings, indent=1) + "\n"
-    write_whole(folder / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
+        if int8 or standalone or image_size or max_words:
+            raise ValueError("form=open_clip takes none of int8, standalone, image_size and max_words: leave them out")
+        check_is_open_clip(source.encoder)
+        write_open_clip(source.build(), Path(to).expanduser(), source.temperature)
+        return
+    source = replace(source, image_size=image_size or source.image_size, max_words=max_words or source.max_words)
+    write_folder(source.build(), source, Path(to).expanduser(), int8=int8, standalone=standalone)

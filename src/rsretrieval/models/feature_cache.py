@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cached_property, partial
 from hashlib import blake2b
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from rsretrieval.models.config import TowerConfig
 from rsretrieval.types import Preprocessing, Tokens
 
 KEY = 16  # bytes
+_LATER = {"resize", "interpolation", "resampler", "lora"}
 Inputs = TypeVar("Inputs", Tensor, Tokens)
 
 
@@ -102,9 +103,13 @@ def token_keys(tokens: Tokens, *, padding: bool = False) -> list[bytes]:
 
     Args:
         tokens: any tensors ``(M, L)`` by name.
-        padding: whether zeros at a row's end tell it from others; without them a text has one key in every batch.
+        padding: whether what pads a row tells it from others; without, a text has one key in every batch. Padding is
+            zeros at a row's end, and whatever an attention mask leaves out.
     """
     columns = {name: values.detach().cpu().numpy() for name, values in sorted(tokens.items())}
+    if not padding:  # of another number than 0, as CLIP's tokeniser of transformers pads
+        masks = {name: columns.get(name.removesuffix("input_ids") + "attention_mask") for name in columns}
+        columns = {name: column if masks[name] is None else column * masks[name] for name, column in columns.items()}
     digests = [blake2b(digest_size=KEY) for _ in next(iter(columns.values()))]
     for name, column in columns.items():
         for digest, values in zip(digests, column, strict=True):
@@ -188,7 +193,7 @@ def image_cache(
         preprocessing: of the images.
         shapes: see :class:`SideCache`.
     """
-    settings = [asdict(preprocessing), *(part for config in configs for part in _tower_settings(config))]
+    settings = [_told(preprocessing), *(part for config in configs for part in _tower_settings(config))]
     return SideCache(lambda: _name(modules, settings), shapes, image_keys)
 
 
@@ -215,4 +220,16 @@ def _tower_settings(config: TowerConfig) -> list[dict[str, Any]]:
     if config.library == "concat":
         return [settings for part in config.parts() for settings in _tower_settings(part)]
     elsewhere = ("weights", "frozen", "frozen_layers", "max_tokens")
-    return [{name: value for name, value in asdict(config).items() if name not in elsewhere}]
+    settings = {name: value for name, value in _told(config).items() if name not in elsewhere}
+    if config.library == "open_clip":
+        from rsretrieval.models.towers.architectures import architecture
+
+        settings["name"] = architecture(config.name)  # of a file's content, not its path
+    return [settings]
+
+
+def _told(settings: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass
+    """Settings as plain values, without those that came after the first caches and are at their defaults."""
+    defaults = {field.name: field.default for field in fields(settings)}
+    values = asdict(settings)
+    return {name: value for name, value in values.items() if name not in _LATER or value != defaults[name]}

@@ -110,9 +110,9 @@ class FGIS(nn.Module):
         freeze_sfgs: never train the SFGS branch, as happens in the release, where it shares the frozen flag of the
             ResNet.
         stabilised: layer-normalise the nodes before each step and divide their products by √dim, as Transformers do,
-            and start with a head of zeros, so that training begins from the image tower's own vector. Not in the paper,
-            whose unscaled products of unbounded nodes can diverge: with other backbones and learning rates above its
-            own, gradients grew 10⁵-fold (``docs/results.md``).
+            and start from zero. Not in the paper, whose unscaled products of unbounded nodes can diverge: with other
+            backbones and learning rates above its own, gradients grew 10⁵-fold (``docs/results.md``).
+        from_zero: start with a head of zeros, so that training begins from the image tower's own vector.
     """
 
     def __init__(
@@ -124,12 +124,13 @@ class FGIS(nn.Module):
         *,
         freeze_sfgs: bool = False,
         stabilised: bool = False,
+        from_zero: bool = False,
     ) -> None:
         super().__init__()
         self.sfgs = SceneFineGrainedSensing(early_channels, dim, dropout)
         self.graph = nn.ModuleList(GraphReasoning(dim, stabilised=stabilised) for _ in range(steps))
         self.head = nn.Linear(dim, dim)
-        if stabilised:
+        if stabilised or from_zero:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
         self.dropout = nn.Dropout(dropout)

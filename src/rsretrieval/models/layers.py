@@ -80,3 +80,16 @@ class BlockLinear(nn.Module):
         """Each part through its layer, end to end."""
         parts = torch.split(vectors, self.widths, dim=-1)
         return torch.cat([layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=-1)
+
+
+def logits_of(model: nn.Module) -> tuple[float, float]:
+    """Scale and bias of an image-text model's cosines, as its own loss takes them; 1 and 0 where it has none."""
+    scale, bias = getattr(model, "logit_scale", None), getattr(model, "logit_bias", None)
+    return (1.0 if scale is None else scale.exp().item()), (0.0 if bias is None else bias.item())
+
+
+def drop_parts(model: nn.Module, parts: Sequence[str]) -> None:
+    """Let go of what a side does not need, so that it takes no memory and DDP sees no parameter without a gradient."""
+    for part in parts:
+        if hasattr(model, part):
+            setattr(model, part, None)

@@ -1,39 +1,90 @@
-"""A trained model as a folder, loaded by path, by name or from the hub.
-
-A folder holds ``config.json`` (how to build the model), ``model.safetensors`` (every tensor that building it does not
-give; frozen networks from installed packages are not stored again, unless it is standalone) and, published, a
-``README.md``. :func:`rsretrieval.models.export.export` writes one.
-"""
+"""A model by name: a folder, a checkpoint, one of the catalogue's pre-trained pairs, or one on the hub."""
 
 from __future__ import annotations
 
-import json
+import difflib
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
-from safetensors.torch import load_file
 
-from rsretrieval.compatibility import current_model_settings, current_tensor_names, older_tensor_name
 from rsretrieval.metrics import HubnessConfig
-from rsretrieval.models.config import EncoderConfig, check_remote_code
+from rsretrieval.models.catalogue import PUBLISHED, entry_of, known_models, pair_of, published
+from rsretrieval.models.checkpoint import read_checkpoint
+from rsretrieval.models.config import PRETRAINED, EncoderConfig, check_remote_code
 from rsretrieval.models.dual_encoder import DualEncoder
-from rsretrieval.models.feature_cache import fingerprint
-from rsretrieval.models.packing import unpack
+from rsretrieval.models.exported import CONFIG, WEIGHTS, PretrainedError, fill, read_json, read_settings
+from rsretrieval.models.pairs import open_clip_pair, transformers_pair
 from rsretrieval.models.standalone import in_folder
-from rsretrieval.settings import SettingsError, build, plain
+from rsretrieval.models.weights import WeightsError, tensors_follow
+from rsretrieval.registry import UnknownNameError
+from rsretrieval.settings import build, plain
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-KEYS = {"encoder", "hubness", "image_size", "max_words"}
-"""Entries of the first."""
-PUBLISHED = Path(__file__).parents[1] / "published"
-"""Models that come with the package."""
+DEFINITION = "open_clip_config.json"
+ADDED = ("image_adapter.", "text_adapter.", "bank.")
+"""Beginnings of the tensors of what may be added to a model."""
 
 
-class PretrainedError(ValueError):
-    """A folder that holds no model, or not the model that it says."""
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that is not built yet.
+
+    Attributes:
+        encoder: how to build it.
+        image_size: side that pictures are resized to in evaluation, in pixels.
+        max_words: longest sentence, in words; of no effect where texts stay as written.
+        hubness: how scores are corrected for hubs; None where the model was trained without.
+        fill: puts its tensors into what was built; None where the towers' own weights are all.
+        tensors_are_whole: whether they are every tensor, so that towers need no weights of their own.
+        folder: that was exported; empty for other models.
+        temperature: divisor of cosines that a run trained it with last; None where no run did.
+    """
+
+    encoder: EncoderConfig
+    image_size: int
+    max_words: int = 30
+    hubness: dict[str, Any] | None = None
+    fill: Callable[[DualEncoder], None] | None = None
+    tensors_are_whole: bool = False
+    folder: str = ""
+    temperature: float | None = None
+
+    def build(self) -> DualEncoder:
+        """The model, in evaluation mode.
+
+        Raises:
+            PretrainedError: naming the weights that an exported folder adds to, where they cannot be had.
+            WeightsError: for weights that are not there or do not fit.
+        """
+        try:
+            with tensors_follow() if self.tensors_are_whole else nullcontext():
+                model = DualEncoder(replace(self.encoder, cache_features=False))
+        except (WeightsError, UnknownNameError) as error:
+            if not self.folder:
+                raise
+            raise PretrainedError(
+                f"'{self.folder}' holds what was added to {' and '.join(_bases(self.encoder))}, and that cannot be "
+                f"had: {error}"
+            ) from error
+        if self.fill is not None:
+            self.fill(model)
+        return model.eval()
+
+    def settings(self) -> dict[str, Any]:
+        """What the command line builds of it: settings of the model, and of the data that belong to it."""
+        trained = self.encoder.preprocessing
+        data = {
+            "image_size": trained.image_size,
+            "eval_image_size": None if self.image_size == trained.image_size else self.image_size,
+            "max_words": self.max_words,
+            "scale": trained.scale,
+            "bands": trained.bands,
+        }
+        return {"model": {"encoder": plain(self.encoder), "hubness": self.hubness}, "data": data}
 
 
 @dataclass(frozen=True)
@@ -43,7 +94,7 @@ class Pretrained:
     Attributes:
         model: in evaluation mode.
         image_size: side that pictures are resized to, in pixels.
-        max_words: longest sentence, in words.
+        max_words: longest sentence, in words; of no effect where texts stay as written.
         hubness: how scores are corrected for hubs; None where the model was trained without.
     """
 
@@ -53,86 +104,119 @@ class Pretrained:
     hubness: HubnessConfig | None
 
 
-def published() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.parent.name for path in PUBLISHED.glob(f"*/{CONFIG}"))
-
-
 def load_pretrained(name: str, *, trust_remote_code: bool = False) -> Pretrained:
-    """Load a folder.
+    """Load a model by name.
 
     Args:
-        name: a folder; a name of :func:`published`; or ``OWNER/NAME`` on the Hugging Face hub.
+        name: see :func:`find_model`.
         trust_remote_code: let its settings run Python code that comes with a model.
 
     Raises:
         PretrainedError: if there is no such model, or its files do not go together.
         RemoteCodeError: if its settings would run a stranger's code, and that is not allowed.
-        WeightsError: if a package that its towers come from is not installed.
+        WeightsError: if weights are not there or do not fit.
     """
-    folder = _locate(name)
-    settings = _read_settings(folder)
-    check_remote_code(plain(settings["encoder"]), f"'{folder / CONFIG}'", trusted=trust_remote_code)
-    model = DualEncoder(replace(in_folder(settings["encoder"], folder), cache_features=False))
-    stored = unpack(load_file(folder / WEIGHTS))
-    current_tensor_names(stored)
-    state = model.state_dict()
-    missing = {key: tensor for key, tensor in state.items() if key not in stored}
-    older = {older_tensor_name(key): tensor for key, tensor in missing.items()}
-    surplus = sorted(set(stored) - set(state))
-    with safe_open(folder / WEIGHTS, "pt") as file:
-        expected = (file.metadata() or {}).get("rest")
-    if surplus or expected not in (fingerprint(missing), fingerprint(older)):
+    source = find_model(name, trust_remote_code=trust_remote_code)
+    hubness = build(HubnessConfig, source.hubness, f"'{name}'") if source.hubness else None
+    return Pretrained(source.build(), source.image_size, source.max_words, hubness)
+
+
+def find_model(name: str, *, trust_remote_code: bool = False) -> ModelSource:
+    """The model of a name, not built yet.
+
+    Args:
+        name: a folder that was exported, or one of open_clip or transformers; a checkpoint of a run; a name of
+            :func:`published` or of the catalogue (``rsretrieval models list``), or a file of such an entry; or
+            ``OWNER/NAME`` on the Hugging Face hub.
+        trust_remote_code: let its settings run Python code that comes with a model.
+
+    Raises:
+        PretrainedError: if there is no such model; near names are listed.
+        RemoteCodeError: if its settings would run a stranger's code, and that is not allowed.
+    """
+    path = Path(name).expanduser()
+    if name not in published() and entry_of(name) is not None:
+        return _pair(pair_of(name))
+    if path.is_file():
+        return _of_checkpoint(name, trust_remote_code)
+    if (PUBLISHED / name / CONFIG).is_file() and not path.is_dir():
+        path = PUBLISHED / name
+    if not path.is_dir():
+        path = _from_hub(name)
+    return _of_folder(path, name, trust_remote_code)
+
+
+def start_from(model: DualEncoder, source: ModelSource, name: str) -> None:
+    """Put the tensors of another model into one that has its parts, and maybe more (an adapter, a bank).
+
+    Raises:
+        PretrainedError: naming what does not fit.
+    """
+    if source.fill is None:
+        return  # the towers have loaded their own
+    tensors, wanted = source.build().state_dict(), model.state_dict()
+    surplus = sorted(key for key in tensors if key not in wanted or tensors[key].shape != wanted[key].shape)
+    missing = sorted(key for key in wanted if key not in tensors and not key.startswith(ADDED))
+    if surplus or missing:
         raise PretrainedError(
-            f"'{folder}': the {len(stored)} tensors stored there and the {len(missing)} that installed packages "
-            f"give are not the model that was published (unknown: {surplus[:3]}): install the packages that its "
-            "README.md names, or fetch the folder anew"
+            f"the model '{name}' does not fit the settings of the encoder: {len(surplus)} of its tensors have no place "
+            f"there ({surplus[:3]}), and {len(missing)} are missing ({missing[:3]}): leave model.encoder to it, or "
+            "change only what is added to it"
         )
-    model.load_state_dict(stored, strict=False)
-    hubness = settings["hubness"]
-    return Pretrained(
-        model.eval(),
-        settings["image_size"],
-        settings["max_words"],
-        hubness and build(HubnessConfig, hubness, f"'{folder / CONFIG}'"),
-    )
+    model.load_state_dict(tensors, strict=False)
 
 
-def _locate(name: str) -> Path:
-    for folder in (Path(name).expanduser(), PUBLISHED / name):
-        if (folder / CONFIG).is_file():
-            return folder
-    if name.count("/") != 1:
+def _bases(encoder: EncoderConfig) -> list[str]:
+    """The weights that towers bring themselves, as settings name them."""
+    branch = encoder.convolutional_branch
+    towers = [*encoder.image.parts(), *encoder.text.parts(), *([] if branch is None else [branch])]
+    named = [
+        f"'{tower.name}'" if tower.weights == PRETRAINED else f"'{tower.weights}'" for tower in towers if tower.weights
+    ]
+    return list(dict.fromkeys(named)) or ["its towers' definitions"]
+
+
+def _pair(encoder: EncoderConfig) -> ModelSource:
+    return ModelSource(encoder, encoder.preprocessing.image_size)
+
+
+def _of_folder(folder: Path, name: str, trust_remote_code: bool) -> ModelSource:
+    """Of ours, open_clip's or transformers'."""
+    if (folder / DEFINITION).is_file():
+        return _pair(open_clip_pair(str(folder)))
+    if not (folder / CONFIG).is_file():
+        raise PretrainedError(f"'{name}' holds no model: it has neither {CONFIG} nor {DEFINITION}")
+    if "model_type" in read_json(folder / CONFIG):
+        return _pair(transformers_pair(str(folder)))
+    settings = read_settings(folder)
+    check_remote_code(plain(settings["encoder"]), f"'{folder / CONFIG}'", trusted=trust_remote_code)
+    encoder = in_folder(settings["encoder"], folder)
+    own = (settings["image_size"], settings["max_words"], settings["hubness"])
+    return ModelSource(encoder, *own, fill=partial(fill, folder), folder=name)
+
+
+def _of_checkpoint(name: str, trust_remote_code: bool) -> ModelSource:
+    trained = read_checkpoint(name, trust_remote_code=trust_remote_code)
+
+    def load(model: DualEncoder) -> None:
+        model.load_state_dict(trained.tensors)
+
+    own = (trained.image_size, trained.max_words, trained.hubness)
+    return ModelSource(trained.encoder, *own, fill=load, tensors_are_whole=True, temperature=trained.temperature)
+
+
+def _from_hub(name: str) -> Path:
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        known = [*published(), *known_models()]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise PretrainedError(
-            f"there is no model '{name}': give a folder with {CONFIG} and {WEIGHTS}, one of {published()}, or "
-            "OWNER/NAME on the hub"
+            f"there is no model '{name}': give a folder with {CONFIG} and {WEIGHTS}, a checkpoint, OWNER/NAME on the "
+            f"hub, or one of {known}{hint}"
         )
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, "towers/*"]))
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors", "towers/*"]))
     except Exception as error:
         raise PretrainedError(
             f"the hub's model '{name}' cannot be fetched ({error}): check the name or the connection, or give a folder"
         ) from error
-
-
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """``encoder`` (built), ``hubness``, ``image_size`` and ``max_words``, of this version's form or an older one."""
-    file = folder / CONFIG
-    settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    if "model" in settings:  # as of 0.1.0's first exports: everything that the module was built with
-        older = current_model_settings(settings.pop("model"))
-        settings |= {name: older[name] for name in ("encoder", "hubness") if name in older}
-    if unknown := sorted(settings.keys() - KEYS):
-        raise SettingsError(
-            f"'{file}' has the entries {unknown}, unknown to this version: if a newer one wrote it, upgrade"
-        )
-    try:
-        encoder = build(EncoderConfig, settings["encoder"], f"'{file}'")
-        return {
-            "encoder": encoder,
-            "hubness": settings.get("hubness"),
-            "image_size": settings["image_size"],
-            "max_words": settings["max_words"],
-        }
-    except KeyError as error:
-        raise SettingsError(f"'{file}' has no entry {error}: it is no model that rsretrieval exported") from error

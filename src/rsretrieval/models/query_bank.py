@@ -8,6 +8,18 @@ import torch
 from torch import Tensor, nn
 
 
+def sample(count: int, size: int, seed: int) -> list[int]:
+    """Which ``size`` of ``count`` to take by chance, in ascending order; all where there are no more.
+
+    Raises:
+        ValueError: for a size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"--size {size} is too small: give a number of queries, 1 or more")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return sorted(order[:size].tolist())
+
+
 class QueryBank(nn.Module):
     """The last embeddings of training, part of the model's state.
 
@@ -15,6 +27,8 @@ class QueryBank(nn.Module):
     queries (Bogolin et al., "Cross Modal Retrieval with Querybank Normalisation", CVPR 2022). They are what training
     saw in its last steps: augmented, with dropout, by the weights of the step, not their average. A checkpoint without
     a bank loads as one whose bank is empty.
+
+    A model that was trained elsewhere gets one by ``rsretrieval bank`` (:meth:`holding`), maybe without images.
 
     Args:
         size: images, and as many captions, that are kept.
@@ -45,14 +59,48 @@ class QueryBank(nn.Module):
         self.image[places], self.text[places] = image[rows].float(), text[rows].float()
         self.total += len(image)
 
+    @classmethod
+    def holding(cls, text: Tensor, image: Tensor | None = None) -> QueryBank:
+        """A bank of these queries.
+
+        Args:
+            text: ``(Q, width)`` L2-normalised embeddings.
+            image: ``(R, width)``; None for a bank without images.
+        """
+        image = text[:0] if image is None else image
+        bank = cls(max(len(text), len(image)), text.shape[1])
+        bank.text[: len(text)], bank.image[: len(image)] = text.float(), image.float()
+        bank.total += len(bank.text)
+        return bank
+
     def queries(self) -> tuple[Tensor, Tensor]:
-        """Those of images and those of texts, each ``(Q, width)``.
+        """Those of images ``(R, width)`` and those of texts ``(Q, width)``; either may be none.
 
         Raises:
-            ValueError: if there are none yet.
+            ValueError: if there are none of both yet.
         """
         if not self.total:
             raise ValueError(
                 "the query bank is empty: train with model.encoder.query_bank set, or take another checkpoint"
             )
-        return self.image[: int(self.total)], self.text[: int(self.total)]
+        image, text = self.image[: int(self.total)], self.text[: int(self.total)]
+        return image[image.any(1)], text[text.any(1)]  # zeros fill up the side that has fewer
+
+    def of(self, kind: str) -> Tensor:
+        """The queries of one kind ``(Q, width)``.
+
+        Args:
+            kind: ``images`` or ``texts``.
+
+        Raises:
+            ValueError: for another kind, or one that the bank has no queries of.
+        """
+        banks = dict(zip(("images", "texts"), self.queries(), strict=True))
+        if kind not in banks:
+            raise ValueError(f"there are no queries '{kind}'; possible are {sorted(banks)}")
+        if not len(banks[kind]):
+            raise ValueError(
+                f"the model's query bank has no {kind}: it was made of captions alone; make one of a data set's split, "
+                "by `rsretrieval bank MODEL --captions DATASET`"
+            )
+        return banks[kind]

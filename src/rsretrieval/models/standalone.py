@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.weights import is_elsewhere
 from rsretrieval.settings import plain
 
+NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
+TOWERS = "towers"
+"""The folder of definitions and tokenisers, within the model's."""
+
 
 def local_sources(config: EncoderConfig) -> list[str]:
     """Files and folders of this machine that towers come from; those of packages and the hub are found anywhere."""
@@ -19,7 +24,7 @@ def local_sources(config: EncoderConfig) -> list[str]:
     towers = [*config.image.parts(), *config.text.parts(), *([] if branch is None else [branch])]
     named = [tower.weights for tower in towers if tower.weights and not is_elsewhere(tower.weights)]
     definitions = [tower.name for tower in towers if tower.library != "timm" and Path(tower.name).exists()]
-    return [*named, *definitions]
+    return list(dict.fromkeys([*named, *definitions]))
 
 
 def standalone(config: EncoderConfig, model: DualEncoder, folder: Path) -> EncoderConfig:
@@ -33,28 +38,54 @@ def standalone(config: EncoderConfig, model: DualEncoder, folder: Path) -> Encod
         return replace(tower, options={**tower.options, "towers": [plain(part) for part in towers]})
 
     branch = config.convolutional_branch
-    return replace(
-        config,
-        image=alone("image", config.image),
-        text=alone("text", config.text),
-        convolutional_branch=branch and replace(branch, weights=None),
-    )
+    config = replace(config, convolutional_branch=branch and replace(branch, weights=None))
+    if not config.is_pair:
+        return replace(config, image=alone("image", config.image), text=alone("text", config.text))
+    # Both sides stay sides of one model: of one name. The text's has the tokeniser.
+    text = _save_tower(config.text, model.text_tower, folder, "pair")
+    return replace(config, image=replace(config.image, name=text.name, weights=None, options=text.options), text=text)
 
 
 def _save_tower(config: TowerConfig, tower: Any, folder: Path, name: str) -> TowerConfig:  # noqa: ANN401
     """A tower's settings without weights, its configuration and tokeniser beside the model's own files."""
-    if config.library == "transformers":
-        target = folder / "towers" / name
-        tower.model.config.save_pretrained(target)
-        if hasattr(tower, "tokenizer"):
-            tower.tokenizer.tokenizer.save_pretrained(target)
-        return replace(config, name=f"./towers/{name}", weights=None)
-    if config.library == "open_clip" and config.name.endswith(".json"):
-        target = folder / "towers" / f"{name}.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(Path(config.name).read_text(encoding="utf-8"), encoding="utf-8")
-        return replace(config, name=f"./towers/{name}.json", weights=None)
-    return replace(config, weights=None)
+    save: Callable[..., TowerConfig] | None = {"transformers": _save_transformers, "open_clip": _save_open_clip}.get(
+        config.library
+    )
+    alone = config if save is None else save(config, tower, folder / TOWERS, name)
+    return replace(alone, weights=None)
+
+
+def _save_transformers(config: TowerConfig, tower: Any, towers: Path, name: str) -> TowerConfig:  # noqa: ANN401
+    tower.model.config.save_pretrained(towers / name)
+    if hasattr(tower, "tokenizer"):
+        tower.tokenizer.tokenizer.save_pretrained(towers / name)
+    options = {key: value for key, value in config.options.items() if key != "subfolder"}
+    return replace(config, name=f"./{TOWERS}/{name}", options=options)
+
+
+def _save_open_clip(config: TowerConfig, tower: Any, towers: Path, name: str) -> TowerConfig:  # noqa: ANN401
+    """An architecture that open_clip knows by itself keeps its name, unless its texts need files of the hub."""
+    import open_clip
+
+    from rsretrieval.models.towers.architectures import architecture, definition
+
+    settings: dict[str, Any] = open_clip.get_model_config(architecture(config.name))
+    from_transformers = {"hf_model_name", "hf_tokenizer_name"} & settings["text_cfg"].keys()
+    if definition(config.name) is None and not from_transformers:
+        return config
+    texts = dict(settings["text_cfg"])
+    if from_transformers and not hasattr(tower, "tokenizer"):
+        texts = dict(NO_TEXT)  # of an image tower alone, which lets go of its text side
+    elif from_transformers:
+        tower.tokenizer.tokenizer.tokenizer.save_pretrained(towers / name)
+        texts["hf_tokenizer_name"] = f"./{name}"
+        if "hf_model_name" in texts:
+            tower.model.text.config.save_pretrained(towers / name)
+            texts |= {"hf_model_name": f"./{name}", "hf_model_pretrained": False}
+    towers.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**settings, "text_cfg": texts}, indent=1) + "\n"
+    (towers / f"{name}.json").write_text(text, encoding="utf-8")
+    return replace(config, name=f"./{TOWERS}/{name}.json")
 
 
 def in_folder(config: EncoderConfig, folder: Path) -> EncoderConfig:

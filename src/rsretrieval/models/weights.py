@@ -1,11 +1,10 @@
-"""Where pre-trained weights come from, and loading them into a model without silent misses."""
+"""Where pre-trained weights come from, and reading them."""
 
 from __future__ import annotations
 
 import importlib.util
-import logging
 from argparse import Namespace
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -15,17 +14,22 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsretrieval.models.config import PRETRAINED
 
 FORMS = (
     "null (random), 'pretrained' or 'pretrained:TAG' (the library's own, from the hub), 'hub:OWNER/NAME' or "
-    "'hub:OWNER/NAME/FILE', 'package:NAME' (an installed Python package), or the path of a file or folder"
+    "'hub:OWNER/NAME/FILE', 'model:NAME' (of `rsretrieval models list`), 'package:NAME' (an installed Python package), "
+    "or the path of a file or folder"
 )
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
+_OPEN_CLIP = (
+    "open_clip_model.safetensors",
+    *(f"open_clip_pytorch_model{end}" for end in (".safetensors", ".bin", ".pth")),
+)
+"""Names that open_clip looks for in a folder, before others."""
 _TENSORS_FOLLOW = ContextVar("tensors_follow", default=False)
-log = logging.getLogger(__name__)
 
 
 class WeightsError(ValueError):
@@ -45,6 +49,11 @@ def tensors_follow() -> Iterator[None]:
         _TENSORS_FOLLOW.reset(token)
 
 
+def follows_tensors() -> bool:
+    """Whether this is within :func:`tensors_follow`."""
+    return _TENSORS_FOLLOW.get()
+
+
 def weights_to_load(weights: str | None) -> str | None:
     """The weights setting of a tower that is built now; None within :func:`tensors_follow`."""
     return None if _TENSORS_FOLLOW.get() else weights
@@ -52,23 +61,32 @@ def weights_to_load(weights: str | None) -> str | None:
 
 def is_elsewhere(weights: str) -> bool:
     """Whether a weights setting means the same on every machine: the library's own, the hub's, or a package's."""
-    return weights.partition(":")[0] in (PRETRAINED, "hub", "package")
+    kind, _, rest = weights.partition(":")
+    if kind == "model":
+        from rsretrieval.models.catalogue import known_models
+
+        return rest in known_models() and not known_models()[rest].path
+    return kind in (PRETRAINED, "hub", "package")
 
 
 def locate(weights: str) -> Path:
     """The file or folder that a weights setting names, fetched from the hub where it must be.
 
     Args:
-        weights: ``hub:…``, ``package:…`` or a path; see :data:`FORMS`.
+        weights: ``hub:…``, ``model:…``, ``package:…`` or a path; see :data:`FORMS`.
 
     Raises:
-        WeightsError: if there is nothing there.
+        WeightsError: if there is nothing there, or the hub does not give it.
     """
     kind, _, rest = weights.partition(":")
     if kind == "package":
         return _package_folder(rest)
     if kind == "hub":
         return _from_hub(rest)
+    if kind == "model":
+        from rsretrieval.models.catalogue import locate_model
+
+        return locate_model(rest)
     path = Path(weights).expanduser()
     if not path.exists():
         raise WeightsError(f"no weights at '{weights}'; possible are {FORMS}")
@@ -95,7 +113,13 @@ def _from_hub(name: str) -> Path:
     if not repository:
         raise WeightsError(f"'hub:{name}' names no repository; possible are {FORMS}")
     repo_id = f"{owner}/{repository}"
-    return Path(hf_hub_download(repo_id, file) if file else snapshot_download(repo_id))
+    try:
+        return Path(hf_hub_download(repo_id, file) if file else snapshot_download(repo_id))
+    except Exception as error:
+        raise WeightsError(
+            f"the hub's '{name}' cannot be fetched ({error}): check the name, your access and the connection, or give "
+            "a file that you have"
+        ) from error
 
 
 def _files(folder: Path) -> list[Path]:
@@ -113,6 +137,7 @@ def read_state_dict(weights: str) -> dict[str, Tensor]:
     path = locate(weights)
     if path.is_dir():
         files = _files(path)
+        files = [file for name in _OPEN_CLIP for file in files if file.name == name][:1] or files
         if len(files) != 1:
             raise WeightsError(
                 f"'{weights}' holds {len(files)} weights files ({[file.name for file in files]}) where one is "
@@ -150,71 +175,3 @@ def _state_of(content: Any) -> dict[str, Tensor] | None:  # noqa: ANN401 - whate
         if (inner := _state_of(content.get(name))) is not None:
             return inner
     return content if content and all(isinstance(value, Tensor) for value in content.values()) else None
-
-
-def unwrapped(state: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-    """A state dict without the prefixes that wrappers put before every name.
-
-    Args:
-        state: names as saved, as under ``DistributedDataParallel`` (``module.``) or ``torch.compile`` (``_orig_mod.``).
-        wanted: names of the network; where more of these agree as saved, nothing is removed.
-
-    Example:
-        >>> list(unwrapped({"module._orig_mod.weight": torch.ones(1)}, ["weight", "bias"]))
-        ['weight']
-    """
-    best, agreeing = state, len(set(state) & set(wanted))
-    while len(heads := {name.partition(".")[0] for name in state}) == 1 and all("." in name for name in state):
-        state = {name.removeprefix(f"{next(iter(heads))}."): value for name, value in state.items()}
-        if (count := len(set(state) & set(wanted))) > agreeing:
-            best, agreeing = state, count
-    return best
-
-
-def load_into(model: nn.Module, weights: str, *, optional: tuple[str, ...] = ()) -> None:
-    """Load a state dict by name, or, where no name agrees, by position if every shape agrees in order.
-
-    Loading by position serves weights of another implementation of the same network (EfficientNet-Lite0's package), and
-    is logged.
-
-    Args:
-        model: the network, changed in place.
-        weights: see :func:`read_state_dict`.
-        optional: prefixes of entries that the file may lack, hold beyond the model's, or hold in another shape
-            (the classifier, which retrieval does not use).
-
-    Raises:
-        WeightsError: naming what is missing, left over or of another shape, or not finite.
-    """
-    wanted = model.state_dict()
-    state = unwrapped(read_state_dict(weights), wanted)
-    if not set(state) & set(wanted):
-        shapes = [[tensor.shape for tensor in tensors.values()] for tensors in (state, wanted)]
-        if shapes[0] == shapes[1]:
-            log.info(
-                "'%s' has other names than %s: loaded by position, as all shapes agree", weights, type(model).__name__
-            )
-            state = dict(zip(wanted, state.values(), strict=True))
-    fitting = {k: v for k, v in state.items() if k in wanted and v.shape == wanted[k].shape}
-
-    def needed(keys: set[str]) -> list[str]:
-        return sorted(key for key in keys if not key.startswith(optional)) if optional else sorted(keys)
-
-    shape = [
-        f"{key} {tuple(state[key].shape)} for {tuple(wanted[key].shape)}"
-        for key in needed(set(state) & set(wanted) - set(fitting))
-    ]
-    missing, surplus = needed(set(wanted) - set(state)), needed(set(state) - set(wanted))
-    if missing or surplus or shape:
-        raise WeightsError(
-            f"the weights '{weights}' do not fit {type(model).__name__}: {len(fitting)} of its {len(wanted)} entries "
-            f"agree; missing {len(missing)} {missing[:3]}, left over {len(surplus)} {surplus[:3]}, of another shape "
-            f"{len(shape)} {shape[:3]}: give weights of this architecture, or the architecture of these weights"
-        )
-    broken = sorted(name for name, tensor in fitting.items() if not tensor.isfinite().all())
-    if broken:
-        raise WeightsError(
-            f"the weights '{weights}' hold NaN or infinity in {len(broken)} entries ({broken[:3]}), as numbers become "
-            "that half precision cannot hold: get them in single precision"
-        )
-    model.load_state_dict(fitting, strict=False)

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from rsretrieval.compatibility import current_model_settings
+from rsretrieval.data.checks import check_variants
 from rsretrieval.data.datamodule import RetrievalDataModule
-from rsretrieval.data.transforms import FEW_VARIANTS
 from rsretrieval.distributed import gather, rank, rows_of_ranks, run_seed
 from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import CrossModalRecall, HubnessConfig
+from rsretrieval.models.catalogue import seen_in_training
 from rsretrieval.models.checkpoint import load_checkpoint
 from rsretrieval.models.config import EncoderConfig, check_remote_code
 from rsretrieval.models.dual_encoder import DualEncoder
-from rsretrieval.models.weights import tensors_follow
+from rsretrieval.models.pretrained import find_model, start_from
+from rsretrieval.models.weights import follows_tensors, tensors_follow
 from rsretrieval.settings import SettingsError, build, plain
 from rsretrieval.training.coverage import OVER_RANKS, CountingModule
 from rsretrieval.training.optimizer import OptimizerConfig, adamw, parameter_groups
@@ -42,6 +44,9 @@ class RetrievalModule(CountingModule):
         objective: settings of the losses.
         optimizer: settings of the optimiser.
         hubness: correct scores for hubs in ``test`` and ``validate``, and report that apart; null for not.
+        pretrained: a model to start from, or to evaluate as it is: any name that ``Retriever.from_pretrained`` takes.
+            Its own settings are those of ``encoder`` where nothing else is given; on the command line what is given
+            changes them.
 
     Example:
         >>> from rsretrieval import EncoderConfig, TowerConfig
@@ -59,10 +64,14 @@ class RetrievalModule(CountingModule):
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
         hubness: HubnessConfig | None = None,
+        pretrained: str | None = None,
     ) -> None:
         super().__init__()
         # From a checkpoint they are plain values, so that it loads with weights_only=True.
         encoder = build(EncoderConfig, encoder, "model.encoder")
+        source = find_model(pretrained) if pretrained is not None and not follows_tensors() else None
+        if source is not None and encoder == EncoderConfig():
+            encoder = source.encoder
         objective = build(ObjectiveConfig, objective, "model.objective")
         self.optimizer = build(OptimizerConfig, optimizer, "model.optimizer")
         self.hubness = None if hubness is None else build(HubnessConfig, hubness, "model.hubness")
@@ -73,7 +82,9 @@ class RetrievalModule(CountingModule):
         settings = {"encoder": encoder, "objective": objective, "optimizer": self.optimizer, "hubness": self.hubness}
         self.save_hyperparameters({name: plain(value) for name, value in settings.items()})
         self.model = DualEncoder(encoder)
-        self.objective = Objective(objective)
+        if source is not None:
+            start_from(self.model, source, str(pretrained))
+        self.objective = Objective(objective, None if self.model.logits is None else self.model.logits.start())
         self.recall = CrossModalRecall()
         self.stage: Stage = PAPER_STAGES[0]
         self._encoded: set[int] = set()
@@ -102,31 +113,21 @@ class RetrievalModule(CountingModule):
         return module
 
     def setup(self, stage: str) -> None:
-        """Hand the tokeniser to the data, so that the loader's workers use it."""
+        """Hand the tokeniser to the data, so that the loader's workers use it, and take its protocol of evaluation."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, RetrievalDataModule):
-            data.tokenizer = self.model.text_tower.tokenizer
+            config = self.model.config
+            data.serve(self.model.tokenizer, config.preprocessing, as_written=not config.cleans_texts)
+            self.recall.queries = data.queries
             if stage == "fit":
-                self._check_variants(data)
+                check_variants(self.model.cached_sides, data.augmentation, data.word_deletion)
+            elif stage == "test" and (seen := seen_in_training(config, f"{data.source_name} {data.path}")):
+                log.warning("the model was trained on the training split of %s: its figures are not zero-shot", seen)
         if not any(getattr(callback, "advances_stages", False) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             log.warning(
                 "no callback advances the stages and logs recall: losses stay those of stage 1 (%s); give the trainer "
                 "rsretrieval.training.callbacks.ValueGuidedLearning",
                 ", ".join(self.stage.losses),
-            )
-
-    def _check_variants(self, data: RetrievalDataModule) -> None:
-        """Refuse to keep features of inputs that never come again: they would fill the disk."""
-        cached = self.model.cached_sides
-        if "image" in cached and data.augmentation not in FEW_VARIANTS:
-            raise ValueError(
-                f"cache_features keeps every variant of an image, and data.augmentation={data.augmentation} makes a "
-                f"new one each time: use one of {sorted(FEW_VARIANTS)}, or cache_features: false"
-            )
-        if "text" in cached and data.word_deletion:
-            raise ValueError(
-                f"cache_features keeps every variant of a text, and data.word_deletion={data.word_deletion} makes new "
-                "ones: set it to 0, or cache_features: false"
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -151,7 +152,7 @@ class RetrievalModule(CountingModule):
         return {name: torch.stack([values[name] for values in each]).mean(0) for name in each[0]}
 
     def _tokens(self, batch: Batch) -> Tokens:
-        return batch.tokens or self.model.text_tower.tokenizer(batch.texts)
+        return batch.tokens or self.model.tokenizer(batch.texts)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout a function of seed, batch and process, so that a resumed run draws what it would have drawn."""

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rsretrieval.models.adaptation import adapt
 from rsretrieval.models.config import TowerConfig
-from rsretrieval.models.layers import freeze
 from rsretrieval.models.towers.registry import IMAGE_TOWERS, TEXT_TOWERS
 from rsretrieval.types import Tokenizer, Tokens, TowerOutput
 
 
 class _Concat(nn.Module):
-    """Towers of ``options.towers``, each with its own ``frozen`` and ``frozen_layers``."""
+    """Towers of ``options.towers``, each with its own ``frozen``, ``frozen_layers`` and ``lora``."""
 
-    def __init__(self, config: TowerConfig, build: Callable[[TowerConfig], Any]) -> None:
+    def __init__(self, config: TowerConfig, build: Callable[[TowerConfig], Any], run: Callable[[Any], object]) -> None:
         super().__init__()
         parts = config.parts()
         towers = [build(part) for part in parts]
         self._frozen = [
             module
             for tower, part in zip(towers, parts, strict=True)
-            for module in freeze(tower, frozen=part.frozen, layers=part.frozen_layers)
+            for module in adapt(tower, part, partial(run, tower))
         ]
         self.towers = nn.ModuleList(towers)
         self.pooled_width, self.token_width = sum(t.pooled_width for t in towers), towers[0].token_width
@@ -45,7 +46,8 @@ class ConcatImageTower(_Concat):
     """Several image towers side by side."""
 
     def __init__(self, config: TowerConfig, image_size: int) -> None:
-        super().__init__(config, lambda part: IMAGE_TOWERS[part.library](part, image_size))
+        blank = torch.zeros(1, 3, image_size, image_size)
+        super().__init__(config, lambda part: IMAGE_TOWERS[part.library](part, image_size), lambda tower: tower(blank))
 
     def forward(self, images: Tensor) -> TowerOutput:
         """``(B, 3, H, W)`` normalised images."""
@@ -74,7 +76,9 @@ class ConcatTextTower(_Concat):
     """Several text towers side by side, such as one that trains and the same as it was pre-trained."""
 
     def __init__(self, config: TowerConfig) -> None:
-        super().__init__(config, lambda part: TEXT_TOWERS[part.library](part))
+        super().__init__(
+            config, lambda part: TEXT_TOWERS[part.library](part), lambda tower: tower(tower.tokenizer(["a"]))
+        )
         towers: Any = self.towers
         self.tokenizer = ConcatTokenizer([tower.tokenizer for tower in towers])
 

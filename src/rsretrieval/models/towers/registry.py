@@ -67,8 +67,9 @@ def _open_clip_image(config: TowerConfig, image_size: int) -> ImageTower:
 @register_image_tower("transformers")
 def _transformers_image(config: TowerConfig, image_size: int) -> ImageTower:
     from rsretrieval.models.towers.transformers import TransformersImageTower
+    from rsretrieval.models.towers.transformers_pair import TransformersPairImageTower, is_pair
 
-    return TransformersImageTower(config, image_size)
+    return (TransformersPairImageTower if is_pair(config) else TransformersImageTower)(config, image_size)
 
 
 @register_image_tower("concat")
@@ -88,8 +89,9 @@ def _open_clip_text(config: TowerConfig) -> TextTower:
 @register_text_tower("transformers")
 def _transformers_text(config: TowerConfig) -> TextTower:
     from rsretrieval.models.towers.transformers import TransformersTextTower
+    from rsretrieval.models.towers.transformers_pair import TransformersPairTextTower, is_pair
 
-    return TransformersTextTower(config)
+    return (TransformersPairTextTower if is_pair(config) else TransformersTextTower)(config)
 
 
 @register_text_tower("concat")

@@ -12,7 +12,8 @@ import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor, nn
 
 from rsretrieval.models.config import TowerConfig, is_pretrained
-from rsretrieval.models.weights import load_into, weights_to_load
+from rsretrieval.models.loading import load_into
+from rsretrieval.models.weights import weights_to_load
 from rsretrieval.types import TowerOutput
 
 

@@ -27,11 +27,12 @@ class TransformersImageTower(nn.Module):
     def __init__(self, config: TowerConfig, image_size: int) -> None:
         super().__init__()
         self.config = config
-        self.model, _ = _build_transformers(config)
+        self.model, _ = build_transformers(config)
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # never used here; DDP takes parameters without a gradient for a fault
         with torch.no_grad():
             probe = self.eval()(torch.zeros(1, 3, image_size, image_size))
+        assert probe.tokens is not None
         self.pooled_width, self.token_width = probe.pooled.shape[-1], probe.tokens.shape[-1]
 
     def forward(self, images: Tensor) -> TowerOutput:
@@ -41,19 +42,45 @@ class TransformersImageTower(nn.Module):
         return TowerOutput(tokens[:, 0] if self.config.pooling == "cls" else tokens.mean(1), tokens)
 
 
-def _build_transformers(config: TowerConfig) -> tuple[Any, str]:
-    """The model, and the folder or hub id that it and its tokeniser came from."""
-    source = config.name
-    if config.weights and not is_pretrained(config.weights):
-        source = str(locate(config.weights))
+def _source(config: TowerConfig) -> str:
+    """The folder or hub id that a model and its tokeniser come from."""
+    return str(locate(config.weights)) if config.weights and not is_pretrained(config.weights) else config.name
+
+
+def transformers_config(config: TowerConfig) -> Any:  # noqa: ANN401 - a class of each model's own
+    """The library's configuration of a tower's model.
+
+    Raises:
+        WeightsError: if there is no model.
+    """
+    source = _source(config)
     try:
-        if weights_to_load(config.weights):
-            model = AutoModel.from_pretrained(source, dtype=torch.float32, **config.options)
-        else:
-            settings = AutoConfig.from_pretrained(source, **config.options)
-            model = AutoModel.from_config(settings, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        return AutoConfig.from_pretrained(source, **config.options)
     except OSError as error:
         raise WeightsError(f"transformers finds no model at '{source}' ({error}); weights may be {FORMS}") from error
+
+
+def build_transformers(config: TowerConfig) -> tuple[Any, str]:
+    """The model, and the folder or hub id that it and its tokeniser came from.
+
+    Raises:
+        WeightsError: if there is no model, or its weights lack what its configuration asks for.
+    """
+    source = _source(config)
+    if not weights_to_load(config.weights):
+        return AutoModel.from_config(transformers_config(config), dtype=torch.float32), source  # type: ignore[no-untyped-call]
+    try:
+        model, found = AutoModel.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, **config.options
+        )
+    except OSError as error:
+        raise WeightsError(f"transformers finds no model at '{source}' ({error}); weights may be {FORMS}") from error
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))  # which is not used
+    if missing:
+        raise WeightsError(
+            f"the weights at '{source}' lack {len(missing)} entries of its {type(model).__name__} ({missing[:3]}): "
+            "fetch the folder anew, or give one whose config.json is of these weights"
+        )
     return model, source
 
 
@@ -78,7 +105,7 @@ class TransformersTextTower(nn.Module):
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.config = config
-        self.model, source = _build_transformers(config)
+        self.model, source = build_transformers(config)
         self.tokenizer = TransformersTokenizer(source, config.max_tokens)
         self.pooled_width = self.token_width = int(self.model.config.hidden_size)
         if config.pooling == "all_layers":
@@ -98,7 +125,8 @@ class TransformersTextTower(nn.Module):
         parts = [
             self.encode(*(f[rows, : int(lengths[rows[-1]])] for f in (ids, mask))) for rows in torch.split(order, 64)
         ]
-        states = [F.pad(part.tokens, (0, 0, 0, ids.shape[1] - part.tokens.shape[1])) for part in parts]
+        of_parts = [part.tokens for part in parts if part.tokens is not None]
+        states = [F.pad(of_part, (0, 0, 0, ids.shape[1] - of_part.shape[1])) for of_part in of_parts]
         back = order.argsort()
         return TowerOutput(torch.cat([part.pooled for part in parts])[back], torch.cat(states)[back])
 

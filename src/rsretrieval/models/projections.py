@@ -1,0 +1,87 @@
+"""From the towers' global vectors to the common space: new projections, or a pre-trained pair's own space."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+from rsretrieval.models.config import PAPER_WIDTH, EncoderConfig
+from rsretrieval.models.layers import BlockLinear
+
+log = logging.getLogger(__name__)
+
+
+def common_width(config: EncoderConfig, image_width: int, text_width: int) -> int:
+    """Width of the common space, or of each head of it.
+
+    Args:
+        config: of the encoder.
+        image_width: of the image tower's global vector.
+        text_width: of the text tower's.
+
+    Raises:
+        ValueError: if the towers' own space is to be kept, and they have none in common.
+    """
+    if not config.keeps_alignment:
+        return config.embed_dim or PAPER_WIDTH
+    if image_width != text_width:
+        raise ValueError(
+            f"projection={config.projection!r} keeps the towers' own space, and they have none in common: the image "
+            f"tower's vectors are {image_width} wide and the text tower's {text_width}; set projection: linear"
+        )
+    if config.embed_dim not in (None, image_width):
+        raise ValueError(
+            f"embed_dim={config.embed_dim} and the pair's own space is {image_width} wide: leave embed_dim null, or "
+            "set projection: linear for a new space"
+        )
+    return image_width
+
+
+def build_projections(config: EncoderConfig, image_tower: Any, text_tower: Any) -> tuple[nn.Module, nn.Module]:  # noqa: ANN401
+    """The projections of both towers' global vectors; their outputs are as wide as each other.
+
+    Raises:
+        ValueError: see :func:`common_width`.
+    """
+    widths = (image_tower.pooled_width, text_tower.pooled_width)
+    width = common_width(config, *widths)
+    if config.split_heads:
+        text_widths = [tower.pooled_width for tower in text_tower.towers]
+        return nn.Linear(widths[0], len(text_widths) * width), BlockLinear(text_widths, width)
+    if not config.keeps_alignment:
+        if config.is_pair:
+            log.warning(
+                "'%s' is one image-text model, and new projections at random part its sides: set projection: none or "
+                "identity, and embed_dim: null, to keep its own space", config.image.name,
+            )  # fmt: skip
+        return nn.Linear(widths[0], width), nn.Linear(widths[1], width)
+    if config.projection != "identity":
+        return nn.Identity(), nn.Identity()
+    return _identity(width), _identity(width)
+
+
+def _identity(width: int) -> nn.Linear:
+    """A layer that trains, and changes nothing until it has."""
+    layer = nn.Linear(width, width)
+    nn.init.eye_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class PairLogits(nn.Module):
+    """Scale and bias of a pre-trained pair's cosines, as its own loss takes them; part of the model's state."""
+
+    scale: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, scale: float, bias: float) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("bias", torch.tensor(bias))
+
+    def start(self) -> tuple[float, float]:
+        """Temperature and bias of a loss that goes on from the pair."""
+        return 1 / self.scale.item(), self.bias.item()

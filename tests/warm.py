@@ -1,0 +1,60 @@
+"""Runs pytest in a fork of a process that has imported the libraries: importing them takes longer than most tests.
+
+`make mutants` starts `python tests/warm.py serve`, and for each mutant cosmic-ray calls `python -S tests/warm.py` with
+pytest's arguments.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+
+ADDRESS = "warm.socket"  # in the folder that the mutants are in
+LIMIT = 60  # seconds, after which a mutant that hangs is a mutant that was noticed
+
+
+def serve() -> None:
+    import hypothesis  # noqa: F401
+    import lightning  # noqa: F401
+    import pytest
+    import torch  # noqa: F401
+    import torchmetrics  # noqa: F401
+
+    sys.dont_write_bytecode = True  # a mutant has the size and often the second of the file before it
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as server:
+        if os.path.exists(ADDRESS):
+            os.unlink(ADDRESS)
+        server.bind(ADDRESS)
+        server.listen()
+        while True:
+            connection, _ = server.accept()
+            if os.fork():
+                connection.close()
+                continue
+            signal.alarm(LIMIT)
+            arguments = connection.recv(65536).decode().split("\n")
+            with open(os.devnull, "w") as silence:
+                os.dup2(silence.fileno(), 1)
+                os.dup2(silence.fileno(), 2)
+                status = pytest.main([*arguments, "-n0", "-x", "-q", "-p", "no:cacheprovider"])
+            connection.sendall(str(int(status)).encode())
+            os._exit(0)
+
+
+def run(arguments: list[str]) -> int:
+    """Exit status of pytest; 1 for a run that was ended."""
+    deadline = time.monotonic() + 2 * LIMIT
+    while not os.path.exists(ADDRESS) and time.monotonic() < deadline:  # the server is on its way
+        time.sleep(0.5)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(ADDRESS)
+        client.sendall("\n".join(arguments).encode())
+        return int(client.recv(16) or 1)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"]:
+        serve()
+    sys.exit(run(sys.argv[1:]))
