@@ -267,7 +267,7 @@ def test_the_examples_are_read_as_well_as_refused() -> None:
         else:
             outcomes[source, "read"] += 1
 
-    @settings(FUZZ, max_examples=60, derandomize=True, database=None)
+    @settings(FUZZ, max_examples=100, derandomize=True, database=None)
     @given(table=columns_of_a_table(), content=content_of_a_json() | content_of_a_csv())
     def both(table: pa.Table, content: tuple[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from rsretrieval.losses import (
     sigmoid_loss,
     triplet_loss,
 )
-from rsretrieval.losses.config import FIELDS_OF_LOSSES
+from rsretrieval.losses.config import FIELDS_OF_LOSSES, SIGLIP_BIAS
 from rsretrieval.types import PairedEmbeddings
 
 TAU, COUNT = 0.07, 9
@@ -292,10 +292,14 @@ def test_the_sigmoid_loss_shares_captions_where_told_to(share: bool) -> None:
     torch.testing.assert_close(objective(pairs, slice(0, COUNT), {"sigmoid": 1.0}, 0)["sigmoid"], wanted)
 
 
-def test_a_bias_that_no_loss_uses_has_a_gradient_and_one_that_is_not_there_is_asked_for() -> None:
+def test_a_bias_that_no_loss_uses_has_a_gradient_and_without_one_it_is_fixed() -> None:
     objective = Objective(ObjectiveConfig(temperature=None))
     objective(paired(), slice(0, COUNT), {"contrastive": 1.0}, 0)["loss"].backward()
     assert objective.bias is not None
     assert objective.bias.grad == 0
-    with pytest.raises(ValueError, match=r"'sigmoid' adds a learned bias: set objective\.bias, such as -10, or"):
-        Objective(ObjectiveConfig())(paired(), slice(0, COUNT), {"sigmoid": 1.0}, 0)
+    pairs = paired()
+    value = Objective(ObjectiveConfig(temperature=TAU))(pairs, slice(0, COUNT), {"sigmoid": 1.0}, 0)["sigmoid"]
+    wanted = sigmoid_loss(
+        image=pairs.image, text=pairs.text, image_ids=pairs.image_ids, temperature=TAU, bias=SIGLIP_BIAS
+    )
+    torch.testing.assert_close(value, wanted)

@@ -25,7 +25,7 @@ TEMPLATES = tuple(
         "aerial view",
     )
 )
-"""Those of CLIP's authors for RESISC45 (Radford et al., ICML 2021)."""
+"""After those that CLIP's authors took for RESISC45 (Radford et al., ICML 2021)."""
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 

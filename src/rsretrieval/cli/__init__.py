@@ -54,7 +54,14 @@ def main(args: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for verbose in ("httpx", "fsspec", "matplotlib"):
         logging.getLogger(verbose).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_worth_reading)
     importlib.import_module(place).main(arguments)
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    """Whether a line of the log is more than open_clip's account of what it does, which goes to the root logger."""
+    return record.levelno > logging.INFO or f"{os.sep}open_clip{os.sep}" not in record.pathname
 
 
 def entry() -> NoReturn:

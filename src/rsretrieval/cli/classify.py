@@ -56,7 +56,7 @@ def _parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401
     parser.add_argument(
         "--templates", type=list[str] | str | None, default=None,
         help="of every class's text, such as 'a satellite photo of {}'; several are averaged: a list, or a text file "
-        "with one a line; null for CLIP's own for RESISC45",
+        "with one a line; null for 18 like CLIP's for RESISC45",
     )  # fmt: skip
     parser.add_argument("--names", type=str | None, default=None, help="JSON of class to text, where the name differs")
     parser.add_argument("--to", type=str | None, default=None, help="folder for two CSVs and the picture of confusions")

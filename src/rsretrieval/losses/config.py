@@ -28,8 +28,8 @@ class ObjectiveConfig:
     Attributes:
         temperature: start of the two temperatures, divisors of cosines; null for the own one of the pre-trained pair
             that training starts from, or else 0.07.
-        bias: start of the bias that the sigmoid loss learns; null for none, or with ``temperature: null`` for the
-            pair's own, or else -10.
+        bias: start of the bias that the sigmoid loss learns; null for -10 that stays, or with ``temperature: null`` for
+            the pair's own, or else -10, which is learned.
         learn_temperature: False fixes them at their start. On a small data set a learned temperature falls until the
             model memorises its training pairs; a fixed one prevents that.
         least_temperature: bound that a learned temperature does not fall below (CLIP's: its scale is at most 100); a

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
+from rsretrieval.losses.config import SIGLIP_BIAS
 from rsretrieval.losses.membership import same_id
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.types import PairedEmbeddings
@@ -52,16 +53,11 @@ def sigmoid_loss(
 
 @register_loss("sigmoid")
 def _sigmoid(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
-    if context.bias is None:
-        raise ValueError(
-            "the loss 'sigmoid' adds a learned bias: set objective.bias, such as -10, or objective.temperature: null "
-            "for temperature and bias of the model that training starts from"
-        )
     return sigmoid_loss(
         image=pairs.image,
         text=pairs.text,
         image_ids=pairs.image_ids,
         temperature=context.temperature,
-        bias=context.bias,
+        bias=SIGLIP_BIAS if context.bias is None else context.bias,
         text_ids=pairs.text_ids if context.config.share_captions else None,
     )

@@ -61,10 +61,10 @@ def accuracy(confusion: Tensor) -> Accuracy:
         ValueError: for a matrix that is not square, or of no image.
 
     Example:
-        Of three images of the first class two are right, of one of the second none:
+        Of two images of the first class one is right, of six of the second all:
 
-        >>> accuracy(torch.tensor([[2, 1], [1, 0]]))
-        Accuracy(overall=50.0, mean_of_classes=33.33333333333333, by_class=[66.66666666666666, 0.0])
+        >>> accuracy(torch.tensor([[1, 1], [0, 6]]))
+        Accuracy(overall=87.5, mean_of_classes=75.0, by_class=[50.0, 100.0])
     """
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1] or not int(confusion.sum()):
         raise ValueError(f"a matrix {tuple(confusion.shape)} with {int(confusion.sum())} images has no accuracy")

@@ -20,6 +20,7 @@ def unwrapped(state: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Te
         wanted: names of the network; where more of these agree as saved, nothing is removed.
 
     Example:
+        >>> import torch
         >>> list(unwrapped({"module._orig_mod.weight": torch.ones(1)}, ["weight", "bias"]))
         ['weight']
     """
