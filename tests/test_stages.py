@@ -1,6 +1,7 @@
 """Value-guided stages as a function of the epoch, and the weights of scenes, which grow with it."""
 
 import math
+from dataclasses import FrozenInstanceError
 
 import pytest
 
@@ -45,3 +46,11 @@ def test_a_stage_holds_from_its_first_epoch_to_the_next_ones() -> None:
 def test_stages_that_are_refused(stages: list[Stage], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_stages(stages, LOSSES)
+
+
+def test_stages_begin_at_epoch_0_and_do_not_change() -> None:
+    check_stages(PAPER_STAGES, LOSSES)
+    with pytest.raises(ValueError, match=r"start at epochs \[-1\]"):
+        check_stages([Stage(-1, {"contrastive": 1.0})], LOSSES)
+    with pytest.raises(FrozenInstanceError):
+        PAPER_STAGES[0].from_epoch = 3  # type: ignore[misc]

@@ -10,6 +10,7 @@ from torch import Tensor
 from rsretrieval.losses import (
     affiliation_loss,
     contrastive_loss,
+    hardest_negatives,
     scene_adaptive_loss,
     scene_weight,
     sigmoid_loss,
@@ -192,3 +193,9 @@ def test_captions_of_one_image_cost_nothing() -> None:
     assert [float(value) for value in values] == [0.0, 0.0]
     # As three images the first two violate the margin by 0.2 each, in both directions.
     assert float(triplet_loss(image=image, text=image, margin=0.2, hardest=True)) == pytest.approx(0.8)
+
+
+def test_hardest_negatives_of_negative_cosines_are_no_positives() -> None:
+    similarity = torch.tensor([[0.9, -0.8, -0.1], [-0.8, 0.9, -0.2], [-0.3, -0.4, -0.9]])
+    assert hardest_negatives(similarity, torch.tensor([5, 6, 7])).tolist() == [2, 2, 0]
+    assert hardest_negatives(similarity, torch.tensor([5, 6, 7]), exclude_positives=False).tolist() == [0, 1, 0]

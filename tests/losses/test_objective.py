@@ -303,3 +303,10 @@ def test_a_bias_that_no_loss_uses_has_a_gradient_and_without_one_it_is_fixed() -
         image=pairs.image, text=pairs.text, image_ids=pairs.image_ids, temperature=TAU, bias=SIGLIP_BIAS
     )
     torch.testing.assert_close(value, wanted)
+
+
+def test_the_papers_settings_are_the_defaults() -> None:
+    config = ObjectiveConfig()
+    assert (config.temperature, config.margin, config.beta_inter, config.beta_intra) == (0.07, 0.95, -0.002, 0.02)
+    assert (config.exclude_positives, config.truncate_weights, config.global_centres) == (True, False, True)
+    assert ObjectiveConfig(temperature=0.1, least_temperature=0.1).least_temperature == 0.1
