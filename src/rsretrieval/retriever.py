@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from rsretrieval.data.captions import clean
+from rsretrieval.data.captions import clean, cleaned_templates
 from rsretrieval.images import BrokenImageError, Rendering, Square, band_square, decode, image_keys, stack
 from rsretrieval.metrics import HubnessConfig, hub_bias
 from rsretrieval.models.dual_encoder import DualEncoder
@@ -204,7 +204,9 @@ class Retriever:
         cleaned = [clean(text, self.max_words) for text in texts]
         if "" in cleaned:
             raise ValueError(f"sentence {cleaned.index('')} ({texts[cleaned.index('')]!r}) has no word: leave it out")
-        seen = cleaned if self.model.config.cleans_texts else texts
+        seen = texts
+        if self.model.config.cleans_texts:
+            seen, templates = cleaned, templates and cleaned_templates(templates)
         rows = {text: row for row, text in enumerate(dict.fromkeys(seen))}
         distinct, embeddings = list(rows), [torch.zeros(0, self.model.embed_dim)]
         for start in range(0, len(distinct), batch_size):

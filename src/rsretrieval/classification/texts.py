@@ -108,14 +108,3 @@ def read_templates(templates: Sequence[str] | str | None) -> list[str]:
     for template in chosen:
         check_prompt(template)
     return chosen
-
-
-def cleaned_templates(templates: Sequence[str]) -> list[str]:
-    """Templates for a model that sees cleaned texts; each once.
-
-    Example:
-        >>> cleaned_templates(["A photo of {}.", "a photo, of {}"])
-        ['a photo of {}']
-    """
-    parts = (template.partition("{}") for template in templates)
-    return list(dict.fromkeys(" ".join(filter(None, (clean(a), "{}", clean(b)))) for a, _, b in parts))

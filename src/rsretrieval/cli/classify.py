@@ -100,7 +100,7 @@ def run(
     """
     from tqdm.auto import tqdm
 
-    from rsretrieval.classification.texts import class_texts, cleaned_templates, read_names, read_templates
+    from rsretrieval.classification.texts import class_texts, read_names, read_templates
     from rsretrieval.classification.zero_shot import classify
     from rsretrieval.data.pictures import labelled_rows, read_pictures
     from rsretrieval.retriever import Retriever
@@ -115,8 +115,6 @@ def run(
         model, device, scale=scale, bands=bands, trust_remote_code=trust_remote_code
     )  # fmt: skip
     config = retriever.model.config
-    if config.cleans_texts:
-        chosen = cleaned_templates(chosen)
     pictures = read_pictures(
         data.source, split, labelled.rows, data.max_broken, retriever.rendering,
         decoded=config.preprocessing.channels == 3,

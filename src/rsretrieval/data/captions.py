@@ -21,6 +21,17 @@ def clean(caption: str, max_words: int = 30) -> str:
     return " ".join(_PUNCTUATION.sub(" ", caption.lower()).split()[:max_words])
 
 
+def cleaned_templates(templates: Sequence[str]) -> list[str]:
+    """Templates for a model that sees cleaned texts; each once.
+
+    Example:
+        >>> cleaned_templates(["A photo of {}.", "a photo, of {}"])
+        ['a photo of {}']
+    """
+    parts = (template.partition("{}") for template in templates)
+    return list(dict.fromkeys(" ".join(filter(None, (clean(a), "{}", clean(b)))) for a, _, b in parts))
+
+
 def delete_words(caption: str, probability: float) -> str:
     """Drop each word with a probability, by torch's random state; one word at least remains."""
     words = caption.split()

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from filelock import FileLock
 from huggingface_hub import HfApi, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, not listed
 
 from rsretrieval.data.datasets.base import DataError
 from rsretrieval.files import cache_folder, sha256, write_whole
