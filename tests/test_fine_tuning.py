@@ -176,6 +176,17 @@ def test_lora_goes_on_where_it_was(fit: Callable[..., Path], pair: Path, tmp_pat
     assert all("lora_" in name or name == "objective.temperature" for name in changed)
 
 
+def test_a_run_goes_on_where_the_folder_that_it_began_from_is_gone(
+    fit: Callable[..., Path], pair: Path, tmp_path: Path
+) -> None:
+    cli.main(["export", NAME, "--to", str(tmp_path / "model"), "--standalone=true"])
+    run = fit("rsicd_clip", name=str(tmp_path / "model"))
+    shutil.rmtree(tmp_path / "model")
+    more = ["--trainer.max_epochs=3", "--ckpt_path=last"]
+    cli.main(["fit", "-c", str(run / "config.yaml"), *more])
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 2
+
+
 def write_pair(kind: str, folder: Path) -> str:
     """A pair of this machine, described in a file of one entry, or as a folder; gives its name."""
     if kind == "transformers":

@@ -142,11 +142,12 @@ def builds_model(arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -
     return names_class("model", arguments, contents) or any("model" in content for content in contents)
 
 
-def model_of_checkpoint(arguments: Sequence[str], *, with_data: bool) -> list[str]:
+def model_of_checkpoint(arguments: Sequence[str], contents: Iterable[dict[str, Any]], *, with_data: bool) -> list[str]:
     """The configuration of a checkpoint's own model, for ``--ckpt_path FILE`` alone; nothing for other arguments.
 
     Args:
         arguments: of the command line.
+        contents: of its configurations, which may name the run's folder.
         with_data: also the settings of the data that belong to the model, such as the size of the images.
 
     Raises:
@@ -155,9 +156,12 @@ def model_of_checkpoint(arguments: Sequence[str], *, with_data: bool) -> list[st
     options, _ = _CheckpointOptions.parse_known_args(arguments)
     if options.ckpt_path is None:
         return []
-    file = Path(options.ckpt_path)
-    if options.ckpt_path in ("best", "last") and options.root is not None:
-        file = find_checkpoint(Path(options.root) / "checkpoints", options.ckpt_path)
+    file, root = Path(options.ckpt_path), options.root
+    for content in contents:
+        if options.root is None and isinstance(trainer := content.get("trainer"), dict):
+            root = trainer.get("default_root_dir", root)
+    if options.ckpt_path in ("best", "last") and root is not None:
+        file = find_checkpoint(Path(root) / "checkpoints", options.ckpt_path)
     if not file.is_file():
         return []
     settings = current_model_settings(load_checkpoint(file).get("hyper_parameters", {}))
@@ -187,10 +191,11 @@ def main(arguments: Sequence[str]) -> None:
     resolved, contents = resolve(named_as_checkpoint(arguments))
     own_model, own_data = (names_class(part, resolved, contents) for part in ("model", "data"))
     name = name_of_model(resolved, contents)
-    if name is not None and not own_model:
-        resolved = [*resolved[:1], *settings_of_model(name, with_data=not own_data), *resolved[1:]]
-    elif not builds_model(resolved, contents):
-        resolved = [*resolved[:1], *model_of_checkpoint(resolved, with_data=not own_data), *resolved[1:]]
+    if not own_model and (name is not None or not builds_model(resolved, contents)):
+        settings = model_of_checkpoint(resolved, contents, with_data=not own_data)
+        if name is not None and not settings:
+            settings = settings_of_model(name, with_data=not own_data)
+        resolved = [*resolved[:1], *settings, *resolved[1:]]
     with exit_status_of_signals():
         RetrievalCLI(
             LightningModule if own_model else RetrievalModule,
