@@ -308,5 +308,9 @@ def test_a_bias_that_no_loss_uses_has_a_gradient_and_without_one_it_is_fixed() -
 def test_the_papers_settings_are_the_defaults() -> None:
     config = ObjectiveConfig()
     assert (config.temperature, config.margin, config.beta_inter, config.beta_intra) == (0.07, 0.95, -0.002, 0.02)
+    assert (config.triplet_margin, config.least_temperature) == (0.2, 0.01)
+    assert (config.learn_temperature, config.share_captions) == (True, False)
     assert (config.exclude_positives, config.truncate_weights, config.global_centres) == (True, False, True)
     assert ObjectiveConfig(temperature=0.1, least_temperature=0.1).least_temperature == 0.1
+    with pytest.raises(ValueError, match=r"least_temperature=-0\.1"):
+        ObjectiveConfig(least_temperature=-0.1)
