@@ -122,10 +122,10 @@ def test_what_is_added_is_exported_alone_and_names_its_base(
     torch.testing.assert_close(embed(Retriever.from_pretrained(best)), trained)  # every tensor is in it
     torch.testing.assert_close(embed(Retriever.from_pretrained(str(tmp_path / "alone"))), trained, rtol=0, atol=4e-3)
     message = rf"'{to}' holds what was added to 'model:{NAME}', and that cannot be had: "
-    with pytest.raises(PretrainedError, match=f"{message}.*acme/clips"):
+    with pytest.raises(WeightsError, match=f"{message}.*acme/clips"):
         Retriever.from_pretrained(str(to))
     del MODELS._entries[NAME]  # type: ignore[attr-defined]
-    with pytest.raises(PretrainedError, match=message):
+    with pytest.raises(WeightsError, match=message):
         Retriever.from_pretrained(str(to))
 
 

@@ -57,8 +57,8 @@ class ModelSource:
         """The model, in evaluation mode.
 
         Raises:
-            PretrainedError: naming the weights that an exported folder adds to, where they cannot be had.
-            WeightsError: for weights that are not there or do not fit.
+            WeightsError: for weights that are not there or do not fit; of an exported folder it names those that it
+                adds to.
         """
         try:
             with tensors_follow() if self.tensors_are_whole else nullcontext():
@@ -66,7 +66,7 @@ class ModelSource:
         except (WeightsError, UnknownNameError) as error:
             if not self.folder:
                 raise
-            raise PretrainedError(
+            raise WeightsError(
                 f"'{self.folder}' holds what was added to {' and '.join(_bases(self.encoder))}, and that cannot be "
                 f"had: {error}"
             ) from error
