@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from rsretrieval.data.captions import clean, cleaned_templates
-from rsretrieval.images import BrokenImageError, Rendering, Square, band_square, decode, image_keys, stack
+from rsretrieval.images import BrokenImageError, Rendering, Square, band_square, decode, image_keys, several, stack
 from rsretrieval.metrics import HubnessConfig, hub_bias
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.pairs import open_clip_pair, transformers_pair
@@ -117,6 +116,10 @@ class Retriever:
         config = open_clip_pair(
             architecture, weights, activation=activation, context_length=context_length, preprocessing=preprocessing
         )
+        if config.image.weights is None:
+            raise ValueError(
+                f"'{architecture}' without weights is a model at random: give a file, hub:… or pretrained:TAG"
+            )
         return cls(DualEncoder(config).to(device), config.preprocessing.image_size)
 
     @classmethod
@@ -147,7 +150,7 @@ class Retriever:
             TypeError: for a single picture.
             BrokenImageError: for a picture that does not decode, or needs a scale or bands; the message says which.
         """
-        images = _several(images)
+        images = several(images)
         total = len(images) if isinstance(images, Sized) else None
         rows: dict[int, int] = {}  # of each distinct picture, by its key
         order: list[int] = []
@@ -232,18 +235,3 @@ class Retriever:
                 "bank`, or use plain cosines"
             )
         return hub_bias(self.model.bank.of(queries).cpu(), gallery, self.hubness)
-
-
-def _several(images: Iterable[Any]) -> Iterable[Any]:
-    """The pictures, refused if they are one.
-
-    Raises:
-        TypeError: naming the type, and what to give.
-    """
-    is_array = isinstance(images, np.ndarray | Tensor) and images.ndim < 4
-    single = isinstance(images, Image.Image | str | bytes | bytearray | os.PathLike | dict)
-    if is_array or single or not isinstance(images, Iterable):
-        raise TypeError(
-            f"encode_images takes several pictures, not one {type(images).__name__}: give a list of pictures: [picture]"
-        )
-    return images

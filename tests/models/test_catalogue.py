@@ -264,13 +264,13 @@ def test_an_entry_of_a_plugin(capsys: pytest.CaptureFixture[str], tmp_path: Path
 
 
 def test_what_a_model_was_trained_on(tmp_path: Path) -> None:
-    assert seen_in_training(pair_of("remoteclip-rn50"), "hub gzqy1026/rsitmd") == "rsitmd"
-    assert seen_in_training(pair_of("remoteclip-rn50"), "nwpu") is None
+    assert seen_in_training(training_sets(pair_of("remoteclip-rn50")), "hub gzqy1026/rsitmd") == "rsitmd"
+    assert seen_in_training(training_sets(pair_of("remoteclip-rn50")), "nwpu") is None
     tower = TowerConfig("transformers", "BiliSakura/Remote-CLIP-ViT-L-14", "pretrained")
     assert training_sets(EncoderConfig(tower, tower, None)) == ("ret3", "rsicd", "rsitmd", "ucm")
     own = {"library": "open_clip", "architecture": "RN50", "path": "a.pt", "activation": "gelu", "trained_on": ["ucm"]}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
-    assert seen_in_training(pair_of(str(tmp_path / "own.yaml")), "ucm") == "ucm"
+    assert seen_in_training(training_sets(pair_of(str(tmp_path / "own.yaml"))), "ucm") == "ucm"
     assert training_sets(pair_of("openai-vit-b-32")) == ()
 
 

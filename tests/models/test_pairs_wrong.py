@@ -4,6 +4,7 @@ import json
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -12,13 +13,17 @@ import torch
 import yaml
 from PIL import Image
 
-from rsretrieval import RetrievalDataModule, Retriever, cli
+from rsretrieval import EncoderConfig, RetrievalDataModule, Retriever, TowerConfig, cli
 from rsretrieval.images import BrokenImageError
+from rsretrieval.models.catalogue import ModelEntry, seen_in_training
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.exported import PretrainedError
+from rsretrieval.models.open_clip_folder import check_is_open_clip, write_open_clip
 from rsretrieval.models.pairs import open_clip_pair
-from rsretrieval.models.weights import WeightsError
+from rsretrieval.models.pretrained import find_model
+from rsretrieval.models.weights import WeightsError, read_state_dict
 from rsretrieval.settings import SettingsError
+from rsretrieval.types import Preprocessing
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pairs import random_model, write_architecture, write_transformers_pair
@@ -180,3 +185,56 @@ def test_pairs_of_transformers_that_are_not_read(tmp_path: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps({**processor, "size": {"height": 64, "width": 96}}))
     with pytest.raises(WeightsError, match=r"pair' prepares images in a way that is not read \(size "):
         Retriever.from_transformers(str(folder))
+
+
+def test_a_name_without_weights_is_no_model_at_random() -> None:
+    with pytest.raises(ValueError, match="'ViT-B-32-quickgelu' without weights is a model at random"):
+        Retriever.from_open_clip("ViT-B-32-quickgelu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"library": "transformers", "hub": "a/b", "sha256": "0" * 64}, r"\['sha256'\] have no effect here"),
+        ({"library": "transformers", "hub": "a/b", "preprocessing": {"mean": [0, 0, 0]}}, "its folder's own"),
+        (
+            {"library": "open_clip", "architecture": "ViT-B-32", "tag": "openai", "context_length": 248},
+            "tag has its own",
+        ),
+        ({"library": "open_clip", "path": "my.pt"}, "needs its architecture"),
+        ({"library": "open_clip", "hub": "a/b", "sha256": "0" * 64}, "sha256 is of one file"),
+    ],
+)
+def test_fields_that_would_have_no_effect_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelEntry(**settings)
+
+
+def test_a_pointer_of_git_lfs_is_named_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "clip.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+    with pytest.raises(WeightsError, match=r"is no file of weights: it begins with b'version https://git-lfs"):
+        read_state_dict(str(tmp_path / "clip.pt"))
+
+
+def test_a_pair_under_new_projections_is_as_it_was_before_pairs_kept_their_space(tiny_clip: str) -> None:
+    tower = TowerConfig("open_clip", tiny_clip)
+    older = DualEncoder(EncoderConfig(tower, tower, None, Preprocessing(64), embed_dim=8))
+    assert older.logits is None
+    assert older.config.cleans_texts
+    assert not any(name.startswith("logits.") for name in older.state_dict())
+
+
+def test_the_activation_is_in_what_open_clip_reads(tiny_clip: str, tmp_path: Path) -> None:
+    tower = TowerConfig("open_clip", tiny_clip, options={"force_quick_gelu": True})
+    model = DualEncoder(EncoderConfig(tower, tower, None, Preprocessing(64)))
+    write_open_clip(model, tmp_path / "folder")
+    assert json.loads((tmp_path / "folder" / "open_clip_config.json").read_text())["model_cfg"]["quick_gelu"] is True
+    prompted = EncoderConfig(tower, tower, None, Preprocessing(64), prompts=("a photo of {}",))
+    with pytest.raises(ValueError, match="open_clip has no place for prompts with a model"):
+        check_is_open_clip(prompted)
+
+
+def test_what_a_model_saw_in_training() -> None:
+    assert find_model("rsicd-lite").trained_on == ("rsicd",)
+    assert seen_in_training(("rsitmd",), "ret3 ") == "rsitmd"
+    assert seen_in_training(("nwpu-captions",), "folder /data/nwpu captions") == "nwpu-captions"

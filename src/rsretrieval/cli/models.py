@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from rsretrieval.cli.plugins import add_plugins, load_plugins
-from rsretrieval.models.catalogue import MODELS, ModelEntry, entry_of, known_models, published
+from rsretrieval.models.catalogue import MODELS, PUBLISHED_ON, ModelEntry, entry_of, known_models, published
 
 COLUMNS = ("name", "library", "architecture", "where", "licence", "trained on", "checked")
 OWN = {"library": "rsretrieval", "checked": "comes with the package, with its figures in its README.md"}
@@ -62,7 +62,7 @@ def table(names: Iterable[str]) -> str:
 
 def _row(name: str) -> tuple[str, ...]:
     if name in published():
-        return name, OWN["library"], "-", "-", "-", "-", "comes with the package"
+        return name, OWN["library"], "-", "-", "-", " ".join(PUBLISHED_ON.get(name, ())), "comes with the package"
     entry = _entry(name)
     checked = "inferred" if "inferred" in entry.checked else entry.checked
     place = f"tag {entry.tag}" if entry.tag else entry.weights.removeprefix("hub:")

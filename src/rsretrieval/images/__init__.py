@@ -7,7 +7,7 @@ pixels.
 """
 
 from rsretrieval.images.bands import band_square
-from rsretrieval.images.decode import content, decode, is_plain
+from rsretrieval.images.decode import content, decode, is_plain, several
 from rsretrieval.images.errors import BrokenImageError, RenderingError
 from rsretrieval.images.keys import image_keys
 from rsretrieval.images.normalise import normalise
@@ -31,5 +31,6 @@ __all__ = [
     "mirrorings",
     "normalise",
     "resize",
+    "several",
     "stack",
 ]

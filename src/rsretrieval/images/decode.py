@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,21 @@ UNREADABLE = (
     Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow raises for a file that is damaged."""
+
+
+def several(images: Iterable[Any]) -> Iterable[Any]:
+    """The pictures, refused if they are one.
+
+    Raises:
+        TypeError: naming the type, and what to give.
+    """
+    is_array = isinstance(images, np.ndarray | torch.Tensor) and images.ndim < 4
+    single = isinstance(images, Image.Image | str | bytes | bytearray | os.PathLike | dict)
+    if is_array or single or not isinstance(images, Iterable):
+        raise TypeError(
+            f"encode_images takes several pictures, not one {type(images).__name__}: give a list of pictures: [picture]"
+        )
+    return images
 
 
 def content(image: object) -> object:

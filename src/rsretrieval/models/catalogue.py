@@ -7,7 +7,7 @@ entry whose path is given as a name. What was not seen is marked as inferred, in
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 PUBLISHED = Path(__file__).parents[1] / "published"
 """Models that come with the package."""
+RET3 = {"rsicd", "rsitmd", "ucm"}
+"""The sets that RET-3 is made of."""
+PUBLISHED_ON = {"rsicd-lite": ("rsicd",)}
+"""Data sets that the models of the package were trained on."""
 SCHEME = "model:"
 """Of a tower's weights that are a model of the catalogue's."""
 
@@ -78,8 +82,28 @@ class ModelEntry:
         places = [name for name in ("hub", "path", "tag") if getattr(self, name)]
         if len(places) != 1:
             raise ValueError(f"a model is in one place, and this entry names {places or 'none'}: hub, path or tag")
-        if self.library == "open_clip" and not self.architecture and (self.file or self.tag):
+        is_file = bool(self.file) or self.path.endswith((".pt", ".pth", ".bin", ".safetensors"))
+        if self.library == "open_clip" and not self.architecture and (is_file or self.tag):
             raise ValueError("a file of weights for open_clip needs its architecture")
+        own: dict[str, object] = {
+            "sha256": self.sha256,
+            "activation": self.activation,
+            "context_length": self.context_length,
+        }
+        own |= {"preprocessing": self.preprocessing, "bands": self.bands != 3}
+        if self.library == "transformers":
+            self._refuse(own, "a model of transformers has its folder's own")
+        if self.tag:
+            self._refuse(
+                {name: own[name] for name in ("sha256", "context_length", "bands")}, "open_clip's tag has its own"
+            )
+        if self.sha256 and not is_file:
+            raise ValueError("sha256 is of one file of weights: name it by file, or as the path")
+
+    def _refuse(self, values: Mapping[str, object], reason: str) -> None:
+        given = [name for name, value in values.items() if value]
+        if given:
+            raise ValueError(f"{given} have no effect here: {reason}; leave them out")
 
     @property
     def weights(self) -> str:
@@ -178,15 +202,24 @@ def training_sets(config: EncoderConfig) -> tuple[str, ...]:
         named = entry_of(str(tower.weights).removeprefix(SCHEME))
         return named.trained_on if named else ()
     for entry in known_models().values():
-        if tower.library == entry.library == "transformers" and tower.name in (entry.hub, entry.path):
+        of_transformers = tower.library == entry.library == "transformers" and tower.name in (entry.hub, entry.path)
+        of_tag = entry.tag and (tower.name, tower.weights) == (entry.architecture, entry.weights)
+        if of_transformers or of_tag:
             return entry.trained_on
     return ()
 
 
-def seen_in_training(config: EncoderConfig, data: str) -> str | None:
-    """The data set in a source's name or path whose training split a pair saw; None as far as the catalogue knows."""
-    words = re.findall(r"[a-z0-9]+", data.lower())
-    return next((name for name in training_sets(config) if name in words), None)
+def seen_in_training(trained_on: Sequence[str], data: str) -> str | None:
+    """The data set in a source's name or path, or a part of it, whose training split a model saw; None if none did.
+
+    Args:
+        trained_on: names of data sets.
+        data: a source's name and path.
+    """
+    words = set(re.findall(r"[a-z0-9]+", data.lower()))
+    if "ret3" in words:
+        words |= RET3
+    return next((name for name in trained_on if set(re.findall(r"[a-z0-9]+", name.lower())) <= words), None)
 
 
 def locate_model(name: str) -> Path:

@@ -50,7 +50,7 @@ class TrainedModel:
         hubness: settings of the correction for hubs; None where it was trained without.
         image_size: side of the images in evaluation, in pixels.
         max_words: longest caption, in words.
-        temperature: divisor of cosines that it was trained with last.
+        logits: temperature and bias that it was trained with last, the bias None where none is learned.
     """
 
     encoder: EncoderConfig
@@ -58,7 +58,7 @@ class TrainedModel:
     hubness: dict[str, Any] | None
     image_size: int
     max_words: int
-    temperature: float | None = None
+    logits: tuple[float, float | None] | None = None
 
 
 def read_checkpoint(checkpoint: str, *, trust_remote_code: bool = False) -> TrainedModel:
@@ -87,8 +87,13 @@ def read_checkpoint(checkpoint: str, *, trust_remote_code: bool = False) -> Trai
         settings.get("hubness"),
         data.get("eval_image_size", encoder.preprocessing.image_size),
         data.get("max_words", 30),
-        None if (temperature := content["state_dict"].get("objective.temperature")) is None else float(temperature),
+        _logits(content["state_dict"]),
     )
+
+
+def _logits(state: Mapping[str, Tensor]) -> tuple[float, float | None] | None:
+    temperature, bias = state.get("objective.temperature"), state.get("objective.bias")
+    return None if temperature is None else (float(temperature), None if bias is None else float(bias))
 
 
 def starting_tensors(config: EncoderConfig) -> dict[str, Tensor]:

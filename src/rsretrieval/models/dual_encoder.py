@@ -57,7 +57,7 @@ class DualEncoder(nn.Module):
         width = common_width(config, self.image_tower.pooled_width, self.text_tower.pooled_width)
         self.embed_dim = self.heads * width
         self.bank = QueryBank(config.query_bank, self.embed_dim) if config.query_bank else None
-        self.logits = PairLogits(*self.image_tower.logits) if config.is_pair else None
+        self.logits = PairLogits(*self.image_tower.logits) if config.is_pair and config.keeps_alignment else None
         self.pooled_projection, self.text_projection = build_projections(config, self.image_tower, self.text_tower)
         self._frozen: list[nn.Module] = []
         self._frozen += adapt(self.image_tower, config.image, lambda: self.image_tower(self._blank()))

@@ -51,7 +51,7 @@ def export(
         if int8 or standalone or image_size or max_words:
             raise ValueError("form=open_clip takes none of int8, standalone, image_size and max_words: leave them out")
         check_is_open_clip(source.encoder)
-        write_open_clip(source.build(), Path(to).expanduser(), source.temperature)
+        write_open_clip(source.build(), Path(to).expanduser(), source.trained_logits)
         return
     source = replace(source, image_size=image_size or source.image_size, max_words=max_words or source.max_words)
     write_folder(source.build(), source, Path(to).expanduser(), int8=int8, standalone=standalone)

@@ -48,8 +48,10 @@ def open_clip_pair(
     source = architecture.removeprefix("local-dir:").replace("hf-hub:", "hub:", 1)
     name, file = known(source), definition(source)
     if weights is None and file is not None and file.name == DEFINITION:
-        weights = source  # beside it
+        weights = str(file.parent) if source.endswith(".json") else source  # beside it
     tag = weights.partition(":")[2] if weights and weights.startswith("pretrained:") else None
+    if tag and (context_length is not None or bands != 3):
+        raise ValueError(f"open_clip's weights '{tag}' have their own context and bands: leave out both")
     if activation == "gelu" and source.endswith(QUICK):
         raise ValueError(f"'{source}' has QuickGELU, and activation='gelu' is asked for: give one of both")
     if activation is None and tag and not source.endswith(QUICK):
@@ -62,7 +64,8 @@ def open_clip_pair(
         options["force_context_length"] = context_length
     if bands != 3:
         options["bands"] = bands
-    own = {**_open_clip_preprocessing(name, tag, file), **(preprocessing or {})}
+    given = dict(preprocessing or {})
+    own = {**_open_clip_preprocessing(name, tag, file, told={"mean", "std"} <= given.keys()), **given}
     return _pair(
         TowerConfig("open_clip", source, weights, options=options),
         build(Preprocessing, own, f"the preprocessing of '{architecture}'"),
@@ -86,7 +89,7 @@ def _tag_settings(name: str, tag: str) -> dict[str, Any]:
     return settings
 
 
-def _open_clip_preprocessing(name: str, tag: str | None, file: Path | None) -> dict[str, Any]:
+def _open_clip_preprocessing(name: str, tag: str | None, file: Path | None, *, told: bool) -> dict[str, Any]:
     """How open_clip prepares pictures: by the tag, a folder's own file, or what all tags of its name agree on."""
     import open_clip
 
@@ -97,7 +100,7 @@ def _open_clip_preprocessing(name: str, tag: str | None, file: Path | None) -> d
         each = [json.loads(file.read_text(encoding="utf-8")).get("preprocess_cfg", {})]
     known = [{key: value for key, value in settings.items() if key in names} for settings in each]
     own = known[0] if known and all(settings == known[0] for settings in known) else {}
-    if known and not own and file is None:
+    if known and not own and file is None and not told:
         log.warning(
             "open_clip's weights of '%s' differ in how they see pictures, and these are none of them: CLIP's own mean "
             "and deviation are taken; give preprocessing where they differ", name,

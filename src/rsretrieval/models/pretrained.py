@@ -13,7 +13,15 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from rsretrieval.metrics import HubnessConfig
-from rsretrieval.models.catalogue import PUBLISHED, entry_of, known_models, pair_of, published
+from rsretrieval.models.catalogue import (
+    PUBLISHED,
+    PUBLISHED_ON,
+    entry_of,
+    known_models,
+    pair_of,
+    published,
+    training_sets,
+)
 from rsretrieval.models.checkpoint import read_checkpoint
 from rsretrieval.models.config import PRETRAINED, EncoderConfig, check_remote_code
 from rsretrieval.models.dual_encoder import DualEncoder
@@ -24,7 +32,9 @@ from rsretrieval.models.weights import WeightsError, tensors_follow
 from rsretrieval.registry import UnknownNameError
 from rsretrieval.settings import build, plain
 
-DEFINITION = "open_clip_config.json"
+DEFINITION = "open_clip_config.json"  # as architectures.py has it, which imports open_clip
+DESCRIPTIONS = ("*.json", "*.txt", "*.model", "towers/*")
+"""Files of a model on the hub beside its weights."""
 ADDED = ("image_adapter.", "text_adapter.", "bank.")
 """Beginnings of the tensors of what may be added to a model."""
 
@@ -41,7 +51,8 @@ class ModelSource:
         fill: puts its tensors into what was built; None where the towers' own weights are all.
         tensors_are_whole: whether they are every tensor, so that towers need no weights of their own.
         folder: that was exported; empty for other models.
-        temperature: divisor of cosines that a run trained it with last; None where no run did.
+        trained_logits: temperature and bias that a run trained it with last; None where no run did.
+        trained_on: names of the data sets whose training splits it saw, as far as they are known.
     """
 
     encoder: EncoderConfig
@@ -51,7 +62,8 @@ class ModelSource:
     fill: Callable[[DualEncoder], None] | None = None
     tensors_are_whole: bool = False
     folder: str = ""
-    temperature: float | None = None
+    trained_logits: tuple[float, float | None] | None = None
+    trained_on: tuple[str, ...] = ()
 
     def build(self) -> DualEncoder:
         """The model, in evaluation mode.
@@ -135,15 +147,17 @@ def find_model(name: str, *, trust_remote_code: bool = False) -> ModelSource:
         RemoteCodeError: if its settings would run a stranger's code, and that is not allowed.
     """
     path = Path(name).expanduser()
-    if name not in published() and entry_of(name) is not None:
-        return _pair(pair_of(name))
+    entry = None if name in published() else entry_of(name)
+    if entry is not None:
+        return _pair(pair_of(name), entry.trained_on)
     if path.is_file():
         return _of_checkpoint(name, trust_remote_code)
     if (PUBLISHED / name / CONFIG).is_file() and not path.is_dir():
         path = PUBLISHED / name
     if not path.is_dir():
         path = _from_hub(name)
-    return _of_folder(path, name, trust_remote_code)
+    source = _of_folder(path, name, trust_remote_code)
+    return replace(source, trained_on=source.trained_on or PUBLISHED_ON.get(name, ()))
 
 
 def start_from(model: DualEncoder, source: ModelSource, name: str) -> None:
@@ -176,8 +190,8 @@ def _bases(encoder: EncoderConfig) -> list[str]:
     return list(dict.fromkeys(named)) or ["its towers' definitions"]
 
 
-def _pair(encoder: EncoderConfig) -> ModelSource:
-    return ModelSource(encoder, encoder.preprocessing.image_size)
+def _pair(encoder: EncoderConfig, trained_on: tuple[str, ...] = ()) -> ModelSource:
+    return ModelSource(encoder, encoder.preprocessing.image_size, trained_on=trained_on or training_sets(encoder))
 
 
 def _of_folder(folder: Path, name: str, trust_remote_code: bool) -> ModelSource:
@@ -192,7 +206,7 @@ def _of_folder(folder: Path, name: str, trust_remote_code: bool) -> ModelSource:
     check_remote_code(plain(settings["encoder"]), f"'{folder / CONFIG}'", trusted=trust_remote_code)
     encoder = in_folder(settings["encoder"], folder)
     own = (settings["image_size"], settings["max_words"], settings["hubness"])
-    return ModelSource(encoder, *own, fill=partial(fill, folder), folder=name)
+    return ModelSource(encoder, *own, fill=partial(fill, folder), folder=name, trained_on=training_sets(encoder))
 
 
 def _of_checkpoint(name: str, trust_remote_code: bool) -> ModelSource:
@@ -202,7 +216,8 @@ def _of_checkpoint(name: str, trust_remote_code: bool) -> ModelSource:
         model.load_state_dict(trained.tensors)
 
     own = (trained.image_size, trained.max_words, trained.hubness)
-    return ModelSource(trained.encoder, *own, fill=load, tensors_are_whole=True, temperature=trained.temperature)
+    source = ModelSource(trained.encoder, *own, fill=load, tensors_are_whole=True, trained_logits=trained.logits)
+    return replace(source, trained_on=training_sets(trained.encoder))
 
 
 def _from_hub(name: str) -> Path:
@@ -215,7 +230,10 @@ def _from_hub(name: str) -> Path:
             f"hub, or one of {known}{hint}"
         )
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors", "towers/*"]))
+        folder = Path(snapshot_download(name, allow_patterns=[*DESCRIPTIONS, "*.safetensors"]))
+        if not any(folder.rglob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=[*DESCRIPTIONS, "*.bin", "*.pt", "*.pth"]))
+        return folder
     except Exception as error:
         raise PretrainedError(
             f"the hub's model '{name}' cannot be fetched ({error}): check the name or the connection, or give a folder"

@@ -159,6 +159,13 @@ def _read_file(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         with torch.serialization.safe_globals([Namespace]):  # arguments of a training script, which run nothing
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
+        with path.open("rb") as file:
+            start = file.read(60)
+        if not start.startswith((b"PK", b"\x80")):
+            raise WeightsError(
+                f"'{path}' is no file of weights: it begins with {start!r}, as a web page or a pointer of git-lfs "
+                "does; fetch the file itself"
+            ) from error
         raise WeightsError(
             f"'{path}' holds Python objects beside tensors, which are not loaded, since that would run its code: where "
             f"you trust it, load it yourself and save `model.state_dict()` alone ({str(error).splitlines()[0]})"

@@ -17,7 +17,7 @@ from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.distributed import gather, rank, rows_of_ranks, run_seed
 from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import CrossModalRecall, HubnessConfig
-from rsretrieval.models.catalogue import seen_in_training
+from rsretrieval.models.catalogue import seen_in_training, training_sets
 from rsretrieval.models.checkpoint import load_checkpoint
 from rsretrieval.models.config import EncoderConfig, check_remote_code
 from rsretrieval.models.dual_encoder import DualEncoder
@@ -81,6 +81,7 @@ class RetrievalModule(CountingModule):
             )
         settings = {"encoder": encoder, "objective": objective, "optimizer": self.optimizer, "hubness": self.hubness}
         self.save_hyperparameters({name: plain(value) for name, value in settings.items()})
+        self.trained_on = source.trained_on if source is not None else training_sets(encoder)
         self.model = DualEncoder(encoder)
         if source is not None:
             start_from(self.model, source, str(pretrained))
@@ -121,7 +122,7 @@ class RetrievalModule(CountingModule):
             self.recall.queries = data.queries
             if stage == "fit":
                 check_variants(self.model.cached_sides, data.augmentation, data.word_deletion)
-            elif stage == "test" and (seen := seen_in_training(config, f"{data.source_name} {data.path}")):
+            elif stage == "test" and (seen := seen_in_training(self.trained_on, f"{data.source_name} {data.path}")):
                 log.warning("the model was trained on the training split of %s: its figures are not zero-shot", seen)
         if not any(getattr(callback, "advances_stages", False) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             log.warning(

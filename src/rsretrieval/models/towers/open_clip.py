@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import open_clip
@@ -37,7 +37,7 @@ def build_open_clip(config: TowerConfig) -> Any:  # noqa: ANN401 - open_clip is 
             check_activation(config.name, config.options)
         options = dict(config.options)
         bands = options.pop("bands", 3)
-        with _without_warning():
+        with _without_warning() if config.weights else nullcontext():
             model = open_clip.create_model(name, pretrained_image=False, pretrained_text=False, **options)
         if bands != 3:
             _take_bands(model, bands)

@@ -75,6 +75,8 @@ def build_transformers(config: TowerConfig) -> tuple[Any, str]:
         )
     except OSError as error:
         raise WeightsError(f"transformers finds no model at '{source}' ({error}); weights may be {FORMS}") from error
+    except RuntimeError as error:
+        raise WeightsError(f"the weights at '{source}' do not fit its config.json: {error}") from error
     missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))  # which is not used
     if missing:
         raise WeightsError(

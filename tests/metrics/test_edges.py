@@ -1,0 +1,61 @@
+"""Defaults and edges of the metrics that the surviving mutants asked for."""
+
+import pytest
+import torch
+
+from rsretrieval.metrics import CrossModalRecall, HubnessConfig, hubness_corrected_recall, retrieval_recall
+
+KEYS = ["i2t_R@1", "i2t_R@5", "i2t_R@10", "t2i_R@1", "t2i_R@5", "t2i_R@10", "mR"]
+EYE, OWNERS = torch.eye(3), torch.arange(3)
+
+
+def test_the_fields_ranks_are_the_default_everywhere() -> None:
+    assert list(retrieval_recall(image=EYE, text=EYE, owners=OWNERS)) == KEYS
+    corrected = hubness_corrected_recall(
+        image=EYE, text=EYE, owners=OWNERS, config=HubnessConfig(neighbours=1), ties="expected"
+    )
+    assert list(corrected) == KEYS
+    assert CrossModalRecall().ks == (1, 5, 10)
+    assert CrossModalRecall.full_state_update is False
+
+
+def test_defaults_of_hubness() -> None:
+    config = HubnessConfig()
+    assert (config.method, config.temperature, config.neighbours, config.queries) == (
+        "inverted_softmax",
+        0.1,
+        10,
+        "all",
+    )
+
+
+def test_double_precision_tells_what_single_does_not() -> None:
+    """The second text is nearer to the first image by less than float32 has digits for."""
+    image = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    text = torch.tensor([[1.0, 0.0], [1.0 + 1e-10, 0.0]], dtype=torch.float64)
+    figures = [retrieval_recall(image=i, text=t, owners=torch.arange(2), ks=(1,)) for i, t in (
+        (image, text), (image.float(), text.float()), (image.long(), text.float()),
+    )]  # fmt: skip
+    assert [row["i2t_R@1"] for row in figures] == [25.0, 50.0, 50.0]
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "owners"),
+    [
+        (torch.ones(3), EYE, OWNERS),
+        (EYE, torch.ones(3), OWNERS),
+        (EYE[:, :2], EYE, OWNERS),
+        (EYE, EYE[:, :2], OWNERS),
+        (EYE, EYE, OWNERS[:2]),
+        (EYE, EYE, torch.arange(4)),
+    ],
+)
+def test_shapes_that_do_not_go_together(image: torch.Tensor, text: torch.Tensor, owners: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="do not go together"):
+        retrieval_recall(image=image, text=text, owners=owners)
+
+
+@pytest.mark.parametrize("owner", [-1, 3, 7])
+def test_an_owner_that_is_no_row(owner: int) -> None:
+    with pytest.raises(ValueError, match="owners run from"):
+        retrieval_recall(image=EYE, text=EYE, owners=torch.tensor([0, 1, owner]))
