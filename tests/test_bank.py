@@ -133,6 +133,16 @@ def test_wrong_input(pair: str, tmp_path: Path) -> None:
         cli.main(["bank", pair, "--captions=gone.txt", to])
     with pytest.raises(DataError, match=r"there is no data source 'rsicdd' .did you mean 'rsicd'"):
         cli.main(["bank", pair, "--captions=rsicdd", to])
+    for name, instead in {
+        "a.json": "folder:", "a.JSONL": "folder:", "a.csv": "folder:", "a.tsv": "folder:", "a.parquet": "parquet:",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_text("filename,title")
+        given = tmp_path if instead == "parquet:" else tmp_path / name
+        with pytest.raises(DataError, match=rf"'{tmp_path / name}' is a table, .* as a data set, {instead}{given} "):
+            cli.main(["bank", pair, f"--captions={tmp_path / name}", to])
+    for name in ("a", "a.lst"):
+        (tmp_path / name).write_text("a pond")
+        assert read_captions(tmp_path / name) == ["a pond"]
     (tmp_path / "latin.txt").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(DataError, match=r"latin\.txt' cannot be read"):
         read_captions(tmp_path / "latin.txt")

@@ -117,6 +117,22 @@ def test_nothing_is_computed_twice(
     assert len(read_cells(to / "benchmark.json")) == 3  # test and valid, and test by distinct captions
 
 
+def test_a_reason_does_not_outlive_its_cause(
+    pair: str, tiny_data: str, tmp_path: Path, measured: list[tuple[str, str, str]]
+) -> None:
+    data, to, away = f"parquet:{tiny_data}", tmp_path / "to", tmp_path / "away"
+    (first,) = benchmark([pair], [data], to, QUICK)
+    Path(tiny_data).rename(away)
+    benchmark([pair], [data], to, QUICK)
+    (kept,) = read_cells(to / "benchmark.json")
+    assert kept.reason.startswith("figures of an earlier run; now the data cannot be read")
+    away.rename(tiny_data)
+    (again,) = benchmark([pair], [data], to, QUICK)
+    assert (again.figures, again.reason, again.computed_before) == (first.figures, "", True)
+    assert [cell.reason for cell in read_cells(to / "benchmark.json")] == [""]
+    assert len(measured) == 1
+
+
 def _png() -> bytes:
     import io
 

@@ -88,7 +88,7 @@ class Batch(NamedTuple):
     Attributes:
         images: ``(N, 3, H, W)`` uint8 RGB; the model normalises.
         image_ids: ``(N,)`` int64, the image's row number in its split.
-        texts: ``M`` cleaned captions.
+        texts: ``M`` captions as the model sees them: cleaned, or as written for a pre-trained pair.
         text_ids: ``(M,)`` int64, see :func:`text_ids`; of the whole caption where training deleted words from it.
         owners: ``(M,)`` int64, the image id that each text describes.
         scenes: ``(M,)`` int64, scene class of each text's image.

@@ -127,3 +127,7 @@ def test_regions_of_semantic_localisation_are_no_captions_of_images(tmp_path: Pa
     (tmp_path / "annotations" / "anno.json").write_text(json.dumps(rows))
     with pytest.raises(DataError, match=r"anno.json' marks regions of images \('points'\).*semantic localisation"):
         build_source("folder", str(tmp_path), Columns())
+    rows.append({name: "1.jpg", "caption": "a runway"})  # a key that one row has says nothing of the file
+    (tmp_path / "annotations" / "anno.json").write_text(json.dumps(rows))
+    table = build_table(build_source("folder", str(tmp_path), Columns(filename=name)), "train")
+    assert (table.names[0], table.captions[0]) == ("1.jpg", ["four planes", "a runway"])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from rsretrieval.data import Columns, DataError, MissingSplitError, Record, RetrievalDataModule, Source, build_source
-from rsretrieval.data.datasets.exclusion import ExcludeSource, exclude, read_names
+from rsretrieval.data.datasets.exclusion import exclude, read_names
 from rsretrieval.data.datasets.holdout import HoldoutSource
 from rsretrieval.data.prepare import prepare
 from rsretrieval.data.resume import continues
@@ -100,7 +100,8 @@ def test_files_of_names(tmp_path: Path, name: str, text: str, names: list[str]) 
     [
         ("a.txt", "q.png\n", r"names no training image \(1 names, such as 'q.png'; .* '0.png'\): .* first \(A\)"),
         ("a.txt", "", "names no image of a training split"),
-        ("a.csv", HEADER + "1.png,test,2.png,test,3,\n", "names no image of a training split"),
+        ("a.csv", "filename,split\n1.png,test\n", "names no image of a training split"),
+        ("a.csv", HEADER + "q.png,train,2.png,test,3,\n", r"names no training image \(1 names, such as 'q.png'"),
         ("a.csv", "image\n1.png\n", r"has the columns \['image'\], and one of \['filename_a', 'filename'\] is needed"),
         ("a.txt", "\n".join(r.filename for r in Blocks().records("train")), "names all 8 training images"),
         ("none.txt", None, r"none.txt' cannot be read \(No such file"),
@@ -109,7 +110,16 @@ def test_files_of_names(tmp_path: Path, name: str, text: str, names: list[str]) 
 def test_what_excludes_nothing_or_all_is_refused(tmp_path: Path, name: str, text: str | None, message: str) -> None:
     file = str(tmp_path / name) if text is None else write(tmp_path, text, name)
     with pytest.raises(DataError, match=message):
-        ExcludeSource(Blocks(), file)
+        exclude(Blocks(), file)
+
+
+@pytest.mark.parametrize("lines", ["", "1.png,test,2.png,test,3,\n"])
+def test_a_table_of_overlap_without_matches_leaves_nothing_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lines: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert exclude(blocks := Blocks(), write(tmp_path, HEADER + lines)) is blocks
+    assert "near.csv' has no match among training images: nothing to leave out" in caplog.text
 
 
 def test_excluded_before_the_holdout_is_drawn(tmp_path: Path) -> None:

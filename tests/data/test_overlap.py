@@ -184,6 +184,22 @@ def test_the_commands_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [(pair["distance"], pair["cosine"]) for pair in read(tmp_path / "n.csv")] == [("0", "1.0000")]
 
 
+def test_a_set_with_itself_gives_each_pair_once(tmp_path: Path) -> None:
+    one, two = scenes(2)
+    pictures = {"test/P/a": one, "train/P/b": one, "train/P/c": jpeg(one), "train/Q/d": two}
+    for name, image in pictures.items():
+        (tmp_path / "c" / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "c" / f"{name}.png")
+    side, to = f"classes:{tmp_path / 'c'}", tmp_path / "n.csv"
+    wanted = [("b", "c"), ("b", "a"), ("c", "a")]  # the training image is A's
+    for splits in (None, ["test", "train"], ["train", "test"]):
+        found = overlap(side, side, str(to), splits_a=splits, splits_b=splits and splits[::-1])
+        assert [(Path(p["filename_a"]).stem, Path(p["filename_b"]).stem) for p in read(to)] == wanted
+        assert (found.pairs, found.images, found.of) == (3, 3, 4)
+    found = overlap(side, side, str(to), splits_a=["train"], splits_b=["train", "test"])  # not the same rows
+    assert (found.pairs, found.images) == (4, 2)
+
+
 def test_two_splits_of_one_set_without_captions(tmp_path: Path) -> None:
     one, two, three = scenes(3)
     for name, image in {"train/P/a": one, "train/Q/b": two, "test/P/a": three, "test/Q/b": jpeg(one)}.items():

@@ -949,3 +949,19 @@ def test_records_of_a_source_of_ones_own_are_checked_too() -> None:
 
     table = build_table(Careless(), "train")
     assert (table.names, table.captions, table.scene_names) == (["7", "b"], [["a pond"], ["two"]], ["0", "1"])
+
+
+def test_records_of_arrays_are_checked_before_they_are_looked_at() -> None:
+    class Arrays(Source):
+        texts = np.array(["a pond", "two"])
+
+        def records(self, split: str) -> list[Record]:
+            return [Record("a", self.texts), Record("b", np.array([]))]  # type: ignore[arg-type]
+
+        def read(self, split: str, block: int) -> list[object]:
+            return [None]
+
+    assert build_table(Arrays(), "train", max_broken=0.5).captions == [["a pond", "two"], []]
+    Arrays.texts = np.array([])
+    with pytest.raises(DataError, match="has no captions: none of its 2 images, such as 'a', has one"):
+        build_table(Arrays(), "train")

@@ -44,7 +44,7 @@ def _parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401
     parser.add_argument(
         "--captions", type=str, required=True,
         help="a text file, one caption a line; or a data set: a name of the list, OWNER/NAME of the hub, or "
-        "SOURCE:PATH",
+        "SOURCE:PATH (a table is folder:FILE or parquet:FOLDER)",
     )  # fmt: skip
     parser.add_argument("--to", type=str, required=True, help="the folder to write to")
     parser.add_argument("--split", choices=("train", "valid", "test"), default="train", help="of a data set")
@@ -111,11 +111,18 @@ def read_captions(file: Path) -> list[str]:
     """The lines of a text file that have a word.
 
     Raises:
-        DataError: naming the file, if it is not there or has no such line.
+        DataError: naming the file, if it is not there, has no such line, or is a table.
     """
     from rsretrieval.data import DataError
     from rsretrieval.data.captions import clean
+    from rsretrieval.data.datasets.text_files import SUFFIXES
 
+    if file.suffix.lower() in SUFFIXES | {".parquet", ".arrow"}:
+        name = f"parquet:{file.parent}" if file.suffix.lower() in (".parquet", ".arrow") else f"folder:{file}"
+        raise DataError(
+            f"--captions: '{file}' is a table, not a text of one caption a line: give it as a data set, {name} "
+            "(folder:FILE for a table in text, parquet:FOLDER for parquet or arrow)"
+        )
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:

@@ -48,7 +48,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("models", type=str, nargs="+", help="names, folders or checkpoints, as of --model.pretrained")
     parser.add_argument(
         "--data", type=str, nargs="+", required=True,
-        help="data sets: a name such as rsicd, OWNER/NAME of the hub, or SOURCE:PATH (rsicd:PATH, folder:PATH)",
+        help="data sets: a name such as rsicd, OWNER/NAME of the hub, or SOURCE:PATH (rsicd:PATH, folder:PATH); "
+        "read with their default columns and configuration, others after `rsretrieval data prepare` (parquet:FOLDER)",
     )  # fmt: skip
     parser.add_argument("--splits", type=str, nargs="+", default=["test"], help="valid, test or both")
     parser.add_argument("--to", type=str, default="benchmark", help="folder of the table")

@@ -53,7 +53,7 @@ class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule
         predict_split: the split that ``predict`` embeds.
         queries: of evaluation: ``every`` caption, right for the image that it was written for; or each ``distinct``
             caption once, right for all images that have it (SkyScript's protocol). Captions are compared as the model
-            sees them, cleaned.
+            sees them: cleaned, or as written for a pre-trained pair.
         seed: of order and augmentation; null for the run's (``--seed_everything``).
         scale: how images that are not 8-bit become 8-bit (:class:`rsretrieval.images.Scale`): dtype, minmax, minmax LOW
             HIGH or percentile LOW HIGH; null refuses them.
@@ -156,7 +156,7 @@ class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule
         _ = self.source
 
     def table(self, split: str) -> Table:
-        """The cleaned text side of a split, read once.
+        """The text side of a split, as the model sees it, read once.
 
         Raises:
             DataError: if too many rows have no caption with a word in it.

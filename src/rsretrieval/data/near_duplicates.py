@@ -159,7 +159,7 @@ def _read_block(
 
 
 def near_pairs(
-    of_a: Images, of_b: Images, max_distance: int, min_cosine: float, *, same: bool = False
+    of_a: Images, of_b: Images, max_distance: int, min_cosine: float, *, same: bool = False, once: bool = False
 ) -> Iterator[Pair]:
     """Pairs whose hashes differ little, or whose embeddings are alike; in the order of the first images.
 
@@ -169,6 +169,7 @@ def near_pairs(
         max_distance: bits in which the hashes of a pair may differ, in the best orientation.
         min_cosine: least cosine that makes a pair whatever the hashes say; for images with embeddings.
         same: both are of one data set, so that an image of the same split and name is itself.
+        once: both are the same rows, so that each pair is there twice: give it as the earlier row and the later.
     """
     for rows in chunks(len(of_a.names), len(of_b.names)):
         nearest = distances(of_a.hashes[rows, 0], of_b.hashes)
@@ -178,5 +179,7 @@ def near_pairs(
             near |= cosines >= min_cosine
         for row, b in np.argwhere(near).tolist():
             a = rows.start + row
+            if once and a >= b:
+                continue
             if not same or (of_a.names[a], of_a.splits[a]) != (of_b.names[b], of_b.splits[b]):
                 yield Pair(a, b, int(nearest[row, b]), None if cosines is None else float(cosines[row, b]))

@@ -53,7 +53,8 @@ def overlap(
     """Find images of A that are in B too: compressed again, resized, mirrored, turned by quarters.
 
     Writes a CSV of all pairs, which ``--data.exclude`` takes to train on A without them. Only images are read, so
-    sets without captions will do.
+    sets without captions will do. Of a set compared with itself each pair is written once, with the image that
+    comes first as A's, so that training without those keeps one of each pair.
 
     Args:
         a: the data set to train on: a name of ``rsretrieval data list``, a hub id ``OWNER/NAME``, or ``SOURCE:PATH``
@@ -92,8 +93,10 @@ def overlap(
     rendering = Rendering.parse(scale, bands)
     of_a = read_images(first, embed, rendering, max_broken)
     of_b = read_images(second, embed, rendering, max_broken, oriented=True)
-    pairs = near_pairs(of_a, of_b, max_distance, min_cosine, same=(a, revision_a) == (b, revision_b))
-    count, matched = write_pairs(Path(to).expanduser(), of_a, of_b, pairs)
+    same = (a, revision_a) == (b, revision_b)
+    once = same and first.splits == second.splits and columns_a == columns_b
+    pairs = near_pairs(of_a, of_b, max_distance, min_cosine, same=same, once=once)
+    count, matched = write_pairs(Path(to).expanduser(), of_a, of_b, pairs, once=once)
     text = (
         f"{matched} of {len(of_a.names)} images of {first} have a near-duplicate among the {len(of_b.names)} images of "
         f"{second}: {count} pairs, written to {to}"
@@ -113,7 +116,7 @@ def _side(name: str, columns: Columns, splits: Sequence[str] | None, revision: s
     if unknown:
         raise DataError(f"there is no split {unknown}; possible are {list(SPLITS)}: set --splits_a and --splits_b")
     there = []
-    for split in splits or SPLITS:
+    for split in [split for split in SPLITS if split in (splits or SPLITS)]:
         try:
             source.records(split)
         except MissingSplitError:
@@ -126,7 +129,9 @@ def _side(name: str, columns: Columns, splits: Sequence[str] | None, revision: s
     return Side(name, source, tuple(there))
 
 
-def write_pairs(file: Path, of_a: Images, of_b: Images, pairs: Iterable[Pair]) -> tuple[int, int]:
+def write_pairs(
+    file: Path, of_a: Images, of_b: Images, pairs: Iterable[Pair], *, once: bool = False
+) -> tuple[int, int]:
     """Write pairs as a CSV, as they come; whole or not at all.
 
     Args:
@@ -134,11 +139,13 @@ def write_pairs(file: Path, of_a: Images, of_b: Images, pairs: Iterable[Pair]) -
         of_a: the first images.
         of_b: the second images.
         pairs: rows of both.
+        once: both are the same images, and each pair is there once.
 
     Returns:
         How many pairs there are, and how many of the first images are in any.
     """
-    count, matched = 0, set()
+    count = 0
+    matched: set[int] = set()
 
     def write(partial: Path) -> None:
         nonlocal count
@@ -149,7 +156,7 @@ def write_pairs(file: Path, of_a: Images, of_b: Images, pairs: Iterable[Pair]) -
                 names = (of_a.names[a], of_a.splits[a], of_b.names[b], of_b.splits[b])
                 table.writerow([*names, distance, "" if cosine is None else f"{cosine:.4f}"])
                 count += 1
-                matched.add(a)
+                matched.update((a, b) if once else (a,))
 
     write_whole(file, write)
     return count, len(matched)

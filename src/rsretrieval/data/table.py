@@ -78,14 +78,14 @@ def build_table(
         MissingSplitError: if there is no such split.
         DataError: if too many rows have no caption with a word in it, or captions and their values differ in number.
     """
-    records = source.records(split)
     where = source.where(split)
+    records = checked(source.records(split), where)
     if records and not any(record.captions for record in records):
         raise DataError(
             f"{where} has no captions: none of its {len(records)} images, such as '{records[0].filename}', has one. "
             "Give a source with captions, or classify its images by their scenes (rsretrieval classify)"
         )
-    records, merged = rows.merge(checked(records, where), where)
+    records, merged = rows.merge(records, where)
     if merged:
         log.info(
             "%s: %d rows are of %d images; an image has the captions of all its rows",

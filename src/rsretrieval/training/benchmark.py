@@ -164,13 +164,13 @@ def _evaluated(cell: Cell, model: _Model, how: Evaluation, known: Sequence[Cell]
     cell = replace(
         cell,
         identity=identity,
-        seen=seen_in_training(model.module.model.config, f"{source_name} {path}") or "",
+        seen=seen_in_training(model.module.trained_on, f"{source_name} {path}") or "",
         published=_published(model.name, source_name, path) if cell.split == "test" else None,
     )
     for earlier in known:
         if earlier.identity == identity and earlier.figures:
             own = {name: getattr(cell, name) for name in ("model", "data", "seen", "published")}
-            return replace(earlier, **own, computed_before=True)
+            return replace(earlier, **own, reason="", computed_before=True)
     try:
         return _measured(cell, model.module, part, how)
     except Exception as error:  # of this model on these data; the others go on

@@ -15,8 +15,9 @@ RESULTS, CSV, MARKDOWN = "benchmark.json", "benchmark.csv", "benchmark.md"
 FIGURES = ("i2t_R@1", "i2t_R@5", "i2t_R@10", "t2i_R@1", "t2i_R@5", "t2i_R@10", "mR")
 NOTES = """
 Figures in percent. Protocol `every`: each caption a query, right for its own image; `distinct`: each distinct caption
-once, right for all images that have it. Ceiling: the mR of a perfect encoder, which captions that repeat over images
-set. Published: the mR that a model's authors state, not measured here; their protocol may differ.
+once, right for all images that have it. Captions are compared as the model sees them: cleaned, or as written for a
+pre-trained pair. Ceiling: the mR of a perfect encoder, which captions that repeat over images set. Published: the mR
+that a model's authors state, not measured here; their protocol may differ.
 """
 
 

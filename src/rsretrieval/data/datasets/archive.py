@@ -68,7 +68,7 @@ class Listed(NamedTuple):
         file: in it.
         commit: that is meant.
         size: in bytes.
-        sha256: None for small files, which are not kept in large-file storage.
+        sha256: None for small files, which are not kept in large-file storage and are compared by size alone.
     """
 
     repository: str

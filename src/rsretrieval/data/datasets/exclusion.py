@@ -22,6 +22,8 @@ from rsretrieval.data.datasets.text_files import read_text
 log = logging.getLogger(__name__)
 NAMES = ("filename_a", "filename")
 """Columns of a CSV that name images; the first is that of ``rsretrieval data overlap``."""
+OVERLAP = ("filename_a", "split_a", "filename_b", "split_b")
+"""Columns by which a CSV is known to be of ``rsretrieval data overlap``."""
 SPLITS = ("split_a", "split")
 """Columns of a CSV that say which split an image is of; only training images are left out."""
 
@@ -31,14 +33,14 @@ class ExcludeSource(TrainingRows):
 
     Args:
         source: whose images.
-        file: names them (:func:`read_names`).
+        listed: names of those to leave out.
+        file: that names them, for messages.
 
     Raises:
-        DataError: if the file cannot be read, names none or all of the training images, or a name is ambiguous.
+        DataError: if none or all of the training images are named, or a name is ambiguous.
     """
 
-    def __init__(self, source: Source, file: str) -> None:
-        listed = read_names(file)
+    def __init__(self, source: Source, listed: Sequence[str], file: str) -> None:
         names = [record.filename for record in source.records("train")]
         excluded = _named(names, listed, file)
         others = [name for name in listed if name not in excluded]
@@ -75,23 +77,29 @@ class ExcludeSource(TrainingRows):
 
 
 def exclude(source: Source, file: str | None) -> Source:
-    """The source without the training images that a file names; as it is for None.
+    """The source without the training images that a file names; as it is for None, and where no duplicate was found.
 
     Raises:
-        DataError: see :class:`ExcludeSource`.
+        DataError: see :func:`read_names` and :class:`ExcludeSource`.
     """
-    return source if file is None else ExcludeSource(source, file)
+    if file is None:
+        return source
+    listed = read_names(file)
+    if listed:
+        return ExcludeSource(source, listed, file)
+    log.info("--data.exclude '%s' has no match among training images: nothing to leave out", file)
+    return source
 
 
 def read_names(file: str) -> list[str]:
-    """The images that a file names, each once.
+    """The images that a file names, each once; none for a table of ``rsretrieval data overlap`` without such matches.
 
     Args:
         file: a CSV with a column ``filename_a`` (of ``rsretrieval data overlap``) or ``filename``, of which rows whose
             ``split_a`` or ``split`` is not training are left out; or a text with a name a line.
 
     Raises:
-        DataError: if it cannot be read, or names nothing.
+        DataError: if it cannot be read, or is no such table and names nothing.
     """
     path = Path(file).expanduser()
     text = read_text(path).removeprefix("\ufeff")
@@ -107,7 +115,7 @@ def read_names(file: str) -> list[str]:
         )
     else:
         names = lines
-    if not names:
+    if not names and not set(OVERLAP) <= set(header):
         raise DataError(f"--data.exclude '{file}' names no image of a training split: leave it out, or write it again")
     return list(dict.fromkeys(names))
 

@@ -147,9 +147,8 @@ def _rows_of_json(table: Any, keys: Keys) -> Iterator[Row]:  # noqa: ANN401
     lists = table if isinstance(table, dict) else {"": table}
     if isinstance(lists.get("images"), list):
         lists = {"images": _with_annotations(lists["images"], lists.get("annotations"))}
-    if any(
-        isinstance(row, dict) and REGIONS in row for rows in lists.values() if isinstance(rows, list) for row in rows
-    ):
+    objects = [row for rows in lists.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)]
+    if objects and all(REGIONS in row for row in objects):
         raise NoTableError(
             f"'{keys.file}' marks regions of images ('{REGIONS}'), so its sentences are of parts of them, for semantic "
             "localisation: it is no table of captions"
