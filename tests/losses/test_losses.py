@@ -199,3 +199,14 @@ def test_hardest_negatives_of_negative_cosines_are_no_positives() -> None:
     similarity = torch.tensor([[0.9, -0.8, -0.1], [-0.8, 0.9, -0.2], [-0.3, -0.4, -0.9]])
     assert hardest_negatives(similarity, torch.tensor([5, 6, 7])).tolist() == [2, 2, 0]
     assert hardest_negatives(similarity, torch.tensor([5, 6, 7]), exclude_positives=False).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("margin", [0.95, 1.0])
+def test_scene_adaptive_by_hand(margin: float) -> None:
+    """The docstring's example: Q is (0, 1), of which the second, at the margin or above it, counts; 6e-5 beside both."""
+    eye, ids = torch.eye(2, dtype=torch.float64), torch.arange(2)
+    loss = scene_adaptive_loss(
+        image=eye, text=eye, image_ids=ids, scenes=ids,
+        temperature=1.0, inter_weight=0.0, intra_weight=1.0, margin=margin,
+    )  # fmt: skip
+    assert float(loss) == pytest.approx(math.e / (1 + math.e + EPSILON), abs=1e-12)
