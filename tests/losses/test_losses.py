@@ -203,7 +203,7 @@ def test_hardest_negatives_of_negative_cosines_are_no_positives() -> None:
 
 @pytest.mark.parametrize("margin", [0.95, 1.0])
 def test_scene_adaptive_by_hand(margin: float) -> None:
-    """The docstring's example: Q is (0, 1), of which the second, at the margin or above it, counts; 6e-5 beside both."""
+    """The docstring's example: Q is (0, 1), of which the second, not below the margin, counts; and 6e-5."""
     eye, ids = torch.eye(2, dtype=torch.float64), torch.arange(2)
     loss = scene_adaptive_loss(
         image=eye, text=eye, image_ids=ids, scenes=ids,
