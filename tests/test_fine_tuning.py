@@ -187,6 +187,18 @@ def test_a_run_goes_on_where_the_folder_that_it_began_from_is_gone(
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 2
 
 
+@pytest.mark.parametrize("form", ["{}", "[{}]"])
+def test_a_model_that_a_plugin_registers(pair: Path, tmp_path: Path, tiny_data: str, form: str) -> None:
+    name = f"plugged-{len(form)}"
+    own = {"library": "open_clip", "architecture": ARCHITECTURE, "path": str(pair)}
+    file = tmp_path / f"plug_{len(form)}.py"
+    file.write_text(f"from rsretrieval.models.catalogue import register_model\nregister_model('{name}', **{own})\n")
+    run = ["-c", "zero_shot", "--plugins", form.format(file), "--data.source=parquet", f"--data.path={tiny_data}"]
+    root = f"--trainer.default_root_dir={tmp_path / 'run'}"
+    cli.main(["test", *run, root, f"--model.pretrained={name}", "--data.num_workers=0", "--trainer.accelerator=cpu"])
+    assert next((tmp_path / "run").rglob("metrics.csv")).read_text().count("test/mR") == 1
+
+
 def write_pair(kind: str, folder: Path) -> str:
     """A pair of this machine, described in a file of one entry, or as a folder; gives its name."""
     if kind == "transformers":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,36 @@ def resolve(arguments: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
         contents.append(current)
         resolved += [_OPTIONS[1], source if current == settings else json.dumps(current)]
     return resolved, contents
+
+
+def given(option: str, arguments: Sequence[str], contents: Iterable[Mapping[str, Any]] = ()) -> Any:  # noqa: ANN401
+    """What is given of an option before anything is parsed: by the last argument, or else the last configuration.
+
+    Args:
+        option: such as ``model.pretrained``.
+        arguments: of the command line.
+        contents: of its configurations.
+
+    Returns:
+        Text, or a configuration's value; None where nothing or null is given.
+
+    Example:
+        >>> given("data.path", ["fit", "--data.path", "b"], [{"data": {"path": "a"}}]), given("data.path", ["fit"])
+        ('b', None)
+    """
+    *groups, last = option.split(".")
+    value: Any = None
+    for content in contents:
+        part: Any = content
+        for group in groups:
+            part = part.get(group) if isinstance(part, Mapping) else None
+        if isinstance(part, Mapping):
+            value = part.get(last, value)
+    for argument, following in pairwise([*arguments, ""]):
+        name, equals, text = argument.partition("=")
+        if name == f"--{option}":
+            value = text if equals else following
+    return None if value == "null" else value
 
 
 def _null(argument: str) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from jsonargparse import ArgumentParser
 
 
@@ -14,6 +15,11 @@ def add_plugins(parser: ArgumentParser) -> None:
     """The option ``--plugins`` of a command."""
     summary = "Python files or modules that register data sets, towers, losses"
     parser.add_argument("--plugins", type=list[str] | str, default=[], help=summary)
+
+
+def named_plugins(value: Sequence[str] | str | None) -> Sequence[str] | str:
+    """What ``--plugins`` names where it is not parsed yet: text of the command line may be a list in YAML."""
+    return yaml.safe_load(value) if isinstance(value, str) else value or []
 
 
 def load_plugins(plugins: Sequence[str] | str) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 OPTION = "--model.pretrained"
 CHECKPOINT = "--ckpt_path"
@@ -28,20 +27,6 @@ def named_as_checkpoint(arguments: Sequence[str]) -> list[str]:
         is_model = value not in ("best", "last", "null", "hpc", "registry", "") and not Path(value).is_file()
         current += [f"{OPTION}={value}"] if is_model else [f"{CHECKPOINT}={value}"]
     return current
-
-
-def name_of_model(arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> str | None:
-    """The last name that arguments or configurations give; None where they give none."""
-    name: str | None = None
-    for content in contents:
-        model = content.get("model")
-        if isinstance(model, dict) and "pretrained" in model:
-            name = model["pretrained"]
-    for number, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option == OPTION:
-            name = value if equals else next(iter(arguments[number + 1 :]), None)
-    return None if name in (None, "null") else name
 
 
 def settings_of_model(name: str, *, with_data: bool) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -17,9 +16,9 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from rsretrieval.cli.configs import resolve
-from rsretrieval.cli.plugins import add_plugins, load_plugins
-from rsretrieval.cli.pretrained import name_of_model, named_as_checkpoint, settings_of_model
+from rsretrieval.cli.configs import given, resolve
+from rsretrieval.cli.plugins import add_plugins, load_plugins, named_plugins
+from rsretrieval.cli.pretrained import named_as_checkpoint, settings_of_model
 from rsretrieval.cli.run_folder import RunConfig, find_checkpoint, lock_folder, set_aside
 from rsretrieval.cli.signals import exit_status_of_signals
 from rsretrieval.compatibility import current_model_settings
@@ -60,11 +59,6 @@ HARMLESS = (
     "LightningCLI's args parameter is intended to run from within Python",
 )
 """Warnings that are true of every run here, and of no use to who reads the log."""
-
-
-_CheckpointOptions = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-_CheckpointOptions.add_argument("--ckpt_path")
-_CheckpointOptions.add_argument("--trainer.default_root_dir", dest="root")
 
 
 class RetrievalCLI(LightningCLI):
@@ -153,15 +147,12 @@ def model_of_checkpoint(arguments: Sequence[str], contents: Iterable[dict[str, A
     Raises:
         CheckpointError: if the file cannot be read.
     """
-    options, _ = _CheckpointOptions.parse_known_args(arguments)
-    if options.ckpt_path is None:
+    which, root = given("ckpt_path", arguments), given("trainer.default_root_dir", arguments, contents)
+    if which is None:
         return []
-    file, root = Path(options.ckpt_path), options.root
-    for content in contents:
-        if options.root is None and isinstance(trainer := content.get("trainer"), dict):
-            root = trainer.get("default_root_dir", root)
-    if options.ckpt_path in ("best", "last") and root is not None:
-        file = find_checkpoint(Path(root) / "checkpoints", options.ckpt_path)
+    file = Path(which)
+    if which in ("best", "last") and root is not None:
+        file = find_checkpoint(Path(root) / "checkpoints", which)
     if not file.is_file():
         return []
     settings = current_model_settings(load_checkpoint(file).get("hyper_parameters", {}))
@@ -190,10 +181,11 @@ def main(arguments: Sequence[str]) -> None:
         sys.path.insert(0, os.getcwd())  # a user's own classes lie beside his configuration
     resolved, contents = resolve(named_as_checkpoint(arguments))
     own_model, own_data = (names_class(part, resolved, contents) for part in ("model", "data"))
-    name = name_of_model(resolved, contents)
+    name = given("model.pretrained", resolved, contents)
     if not own_model and (name is not None or not builds_model(resolved, contents)):
         settings = model_of_checkpoint(resolved, contents, with_data=not own_data)
         if name is not None and not settings:
+            load_plugins(named_plugins(given("plugins", resolved, contents)))  # one may register the model
             settings = settings_of_model(name, with_data=not own_data)
         resolved = [*resolved[:1], *settings, *resolved[1:]]
     with exit_status_of_signals():
