@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
@@ -45,3 +46,18 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
         raise OSError(error.errno, f"{os.strerror(error.errno)}; {state}", str(file)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text in UTF-8; see :func:`write_whole`."""
+    write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_csv(file: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as they come, the header first; see :func:`write_whole`."""
+
+    def write(partial: Path) -> None:
+        with partial.open("w", encoding="utf-8", newline="") as content:
+            csv.writer(content).writerows(rows)
+
+    write_whole(file, write)

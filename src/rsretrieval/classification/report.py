@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rsretrieval.classification.picture import draw_confusion
 from rsretrieval.classification.zero_shot import Classification
-from rsretrieval.files import write_whole
+from rsretrieval.files import write_csv, write_whole
 
 PREDICTIONS, CLASSES, PICTURE = "predictions.csv", "classes.csv", "confusion.png"
 
@@ -85,16 +83,8 @@ def write_classification(result: Classification, folder: Path) -> list[Path]:
         )
     )
     rows = ((*row[:3], f"{row.accuracy:.2f}" if row.images else "", row.mistaken) for row in class_rows(result))
-    _write(folder / CLASSES, ("class", "text", "images", "accuracy", "most_taken_for"), rows)
-    _write(folder / PREDICTIONS, ("filename", "class", "predicted", "cosine", "right"), predictions)
+    write_csv(folder / CLASSES, [("class", "text", "images", "accuracy", "most_taken_for"), *rows])
+    write_csv(folder / PREDICTIONS, [("filename", "class", "predicted", "cosine", "right"), *predictions])
     picture = draw_confusion(result.confusion, classes)
     write_whole(folder / PICTURE, lambda partial: picture.save(partial, "PNG"))
     return [folder / name for name in (CLASSES, PREDICTIONS, PICTURE)]
-
-
-def _write(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", newline="") as content:
-            csv.writer(content).writerows([header, *rows])
-
-    write_whole(file, write)

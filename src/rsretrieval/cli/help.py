@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import rsretrieval
-from rsretrieval.files import cache_folder, write_whole
+from rsretrieval.files import cache_folder, write_text
 
 
 def cached_help(command: str, compose: Callable[[Sequence[str]], None]) -> str:
@@ -41,6 +41,6 @@ def cached_help(command: str, compose: Callable[[Sequence[str]], None]) -> str:
         with contextlib.suppress(OSError):  # a folder that may not be written to, or is full
             for older in file.parent.glob(f"{command}-*.txt"):
                 older.unlink(missing_ok=True)
-            write_whole(file, lambda partial: partial.write_text(page.getvalue(), encoding="utf-8"))
+            write_text(file, page.getvalue())
         return page.getvalue()
     return file.read_text(encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rsretrieval.data.datasets.base import BrokenRowError, Source, check_broken
+from rsretrieval.data.datasets.base import Source
+from rsretrieval.data.datasets.rows import first_rows
 from rsretrieval.data.perceptual_hash import Hashes, chunks, distances, hashes
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from rsretrieval.images import Rendering
 
-log = logging.getLogger(__name__)
 Embed = Callable[[list[Any]], NDArray[np.float32]]
 """Images to ``(N, d)`` L2-normalised embeddings."""
 EMBEDDED = 64
@@ -116,46 +115,13 @@ def _split_images(
     """Name and pixels of each image of a split, once for all of its rows."""
     from tqdm.auto import tqdm
 
-    side.source.fetch(split)
-    names = iter([record.filename for record in side.source.records(split)])
-    sizes = side.source.blocks(split)
-    seen: set[str] = set()
-    broken: list[str] = []
-    reason = ""
-    for block, size in enumerate(tqdm(sizes, desc=f"{side.name}, {split}", unit=" blocks")):
-        wanted: dict[str, int] = {}
-        for row in range(size):
-            wanted.setdefault(next(names), row)
-        for name in seen & wanted.keys():
-            del wanted[name]
-        seen |= wanted.keys()
-        for name, image in _read_block(side.source, split, block, wanted, rendering):
-            if isinstance(image, BrokenRowError):
-                broken.append(name)
-                reason = reason or str(image)
-            else:
-                yield name, image
-    if broken:
-        log.warning("%s: %d images of '%s' are left out, such as %s", side, len(broken), split, broken[:3])
-    check_broken(broken, len(seen), split, max_broken, reason)
+    from rsretrieval.data.pictures import read_pictures
 
-
-def _read_block(
-    source: Source, split: str, block: int, wanted: dict[str, int], rendering: Rendering | None
-) -> Iterator[tuple[str, Image.Image | BrokenRowError]]:
-    """Name and pixels of the wanted rows of a block, or why a row has none."""
-    from rsretrieval.data.reader import decode_row
-
-    try:
-        images = source.read(split, block) if wanted else []
-    except BrokenRowError as error:
-        yield from ((name, error) for name in wanted)
-        return
-    for name, row in wanted.items():
-        try:
-            yield name, decode_row(images[row], name, rendering)
-        except BrokenRowError as error:
-            yield name, error
+    names = [record.filename for record in side.source.records(split)]
+    rows = sorted(set(first_rows(names)))
+    pictures = read_pictures(side.source, split, rows, max_broken, rendering)
+    for row, image in tqdm(pictures, total=len(rows), desc=f"{side.name}, {split}", unit=" images"):
+        yield names[row], image
 
 
 def near_pairs(

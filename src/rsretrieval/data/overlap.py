@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rsretrieval.data.datasets.base import SPLITS, Columns, DataError, MissingSplitError
+from rsretrieval.data.datasets.exclusion import OVERLAP
 from rsretrieval.data.datasets.registry import build_source, source_and_path
 from rsretrieval.data.near_duplicates import Embed, Images, Pair, Side, near_pairs, read_images
 from rsretrieval.data.perceptual_hash import phash_library
-from rsretrieval.files import write_whole
+from rsretrieval.files import write_csv
 
-HEADER = ("filename_a", "split_a", "filename_b", "split_b", "distance", "cosine")
+HEADER = (*OVERLAP, "distance", "cosine")
 
 
 class Overlap(NamedTuple):
@@ -147,16 +147,16 @@ def write_pairs(
     count = 0
     matched: set[int] = set()
 
-    def write(partial: Path) -> None:
+    def rows() -> Iterator[Sequence[object]]:
         nonlocal count
-        with partial.open("w", encoding="utf-8", newline="") as content:
-            table = csv.writer(content)
-            table.writerow(HEADER)
-            for a, b, distance, cosine in pairs:
-                names = (of_a.names[a], of_a.splits[a], of_b.names[b], of_b.splits[b])
-                table.writerow([*names, distance, "" if cosine is None else f"{cosine:.4f}"])
-                count += 1
-                matched.update((a, b) if once else (a,))
+        yield HEADER
+        for a, b, distance, cosine in pairs:
+            yield (
+                *(of_a.names[a], of_a.splits[a], of_b.names[b], of_b.splits[b]),
+                *(distance, "" if cosine is None else f"{cosine:.4f}"),
+            )
+            count += 1
+            matched.update((a, b) if once else (a,))
 
-    write_whole(file, write)
+    write_csv(file, rows())
     return count, len(matched)

@@ -102,5 +102,8 @@ def read_pictures(
             continue
         yield row, picture
     if broken:
-        log.warning("%s: %d images are left out, such as %s: %s", source.where(split), len(broken), broken[:3], reason)
+        log.warning(
+            "%s: %d images of '%s' are left out, such as %s: %s",
+            *(source.where(split), len(broken), split, broken[:3], reason),
+        )
     check_broken(broken, len(numbers), split, max_broken, reason)

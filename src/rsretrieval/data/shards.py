@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from rsretrieval.data.datasets.base import BrokenRowError, check_broken
 from rsretrieval.data.reader import ImageReader, decode_row
-from rsretrieval.files import sha256, write_whole
+from rsretrieval.files import sha256, write_text, write_whole
 from rsretrieval.images import Rendering, content, is_plain
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class ShardWriter:
         write_whole(file, datasets.Dataset.from_dict(columns, features=FEATURES).to_parquet)
         entry = {"rows": len(written), "sha256": sha256(file), "broken": broken}
         self.manifest["files"][file.name] = entry
-        write_whole(self.folder / MANIFEST, lambda partial: partial.write_text(json.dumps(self.manifest, indent=1)))
+        write_text(self.folder / MANIFEST, json.dumps(self.manifest, indent=1))
         return entry
 
     def _rows(self, reader: ImageReader, rows: Iterable[int]) -> tuple[list[dict[str, Any]], list[str]]:

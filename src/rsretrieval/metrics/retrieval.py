@@ -32,6 +32,19 @@ class SplitEmbeddings(NamedTuple):
     caption_rows: Tensor
     owners: Tensor
 
+    def asked(self, queries: str) -> dict[str, Any]:
+        """What functions of embeddings take: ``image``, ``text``, ``owners`` and ``distinct_ids``.
+
+        Args:
+            queries: every caption or each distinct one.
+        """
+        return {
+            "image": self.image,
+            "text": self.text[self.caption_rows],
+            "owners": self.owners,
+            "distinct_ids": self.caption_rows if queries == "distinct" else None,
+        }
+
 
 class CrossModalRecall(Metric):
     """R@K in both directions and mR over embeddings and owner ids.
@@ -175,18 +188,14 @@ class CrossModalRecall(Metric):
             config: the method.
             bank: image queries and text queries; see :func:`rsretrieval.metrics.hubness_corrected_recall`.
         """
-        with self.sync_context():
-            split = self.merged()
         return hubness_corrected_recall(
-            image=split.image,
-            text=split.text[split.caption_rows],
-            owners=split.owners,
-            config=config,
-            bank=bank,
-            ks=self.ks,
-            ties=self.ties,
-            distinct_ids=split.caption_rows if self.queries == "distinct" else None,
+            **self.whole().asked(self.queries), config=config, bank=bank, ks=self.ks, ties=self.ties
         )
+
+    def whole(self) -> SplitEmbeddings:
+        """What all processes added, see :meth:`merged`; every process is to call it."""
+        with self.sync_context():
+            return self.merged()
 
 
 def _first_occurrences(ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from rsretrieval.compatibility import current_model_settings, current_tensor_names, older_tensor_name
-from rsretrieval.files import write_whole
+from rsretrieval.files import write_text, write_whole
 from rsretrieval.models.checkpoint import changed_tensors, starting_tensors
 from rsretrieval.models.config import EncoderConfig
 from rsretrieval.models.dual_encoder import DualEncoder
@@ -69,8 +69,7 @@ def write_folder(
         "image_size": source.image_size,
         "max_words": source.max_words,
     }
-    text = json.dumps(settings, indent=1) + "\n"
-    write_whole(folder / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(folder / CONFIG, json.dumps(settings, indent=1) + "\n")
 
 
 def fill(folder: Path, model: DualEncoder) -> None:

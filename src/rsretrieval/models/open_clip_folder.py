@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from rsretrieval.files import write_whole
+from rsretrieval.files import write_text, write_whole
 from rsretrieval.models.config import EncoderConfig
 from rsretrieval.models.dual_encoder import DualEncoder
 
@@ -84,8 +84,7 @@ def write_open_clip(model: DualEncoder, folder: Path, trained: tuple[float, floa
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer.save_pretrained(folder)
     write_whole(folder / "open_clip_model.safetensors", lambda partial: save_file(state, partial))
-    text = json.dumps(settings, indent=1) + "\n"
-    write_whole(folder / "open_clip_config.json", lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(folder / "open_clip_config.json", json.dumps(settings, indent=1) + "\n")
 
 
 def _architecture(model: DualEncoder) -> dict[str, Any]:

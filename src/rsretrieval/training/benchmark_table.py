@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from rsretrieval.files import write_whole
+from rsretrieval.files import write_csv, write_text
 from rsretrieval.settings import SettingsError, build
 
 RESULTS, CSV, MARKDOWN = "benchmark.json", "benchmark.csv", "benchmark.md"
@@ -116,10 +115,9 @@ def write_cells(cells: Sequence[Cell], known: Sequence[Cell], folder: Path) -> N
     """
     table = together(cells, known)
     content = json.dumps({"cells": [asdict(cell) for cell in table]}, indent=1) + "\n"
-    write_whole(folder / RESULTS, lambda partial: partial.write_text(content, encoding="utf-8"))
-    write_whole(folder / CSV, lambda partial: _write_csv(table, partial))
-    text = markdown(table) + NOTES
-    write_whole(folder / MARKDOWN, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(folder / RESULTS, content)
+    write_csv(folder / CSV, [HEADER, *(_row(cell, 4) for cell in table)])
+    write_text(folder / MARKDOWN, markdown(table) + NOTES)
 
 
 def _number(value: float | None, digits: int = 2) -> str:
@@ -133,11 +131,6 @@ def _row(cell: Cell, digits: int) -> list[str]:
 
 
 HEADER = ("data", "split", "model", *FIGURES, "published mR", "ceiling mR", "protocol", "images", "note")
-
-
-def _write_csv(table: Sequence[Cell], file: Path) -> None:
-    with file.open("w", encoding="utf-8", newline="") as content:
-        csv.writer(content).writerows([HEADER, *(_row(cell, 4) for cell in table)])
 
 
 def markdown(table: Sequence[Cell]) -> str:

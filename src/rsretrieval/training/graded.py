@@ -42,16 +42,9 @@ def graded_figures(recall: CrossModalRecall, loader: Any, ks: Sequence[int]) -> 
     table = scene_table(loader)
     if not ks or table is None:
         return {}
-    with recall.sync_context():
-        split = recall.merged()
-    return graded_retrieval(
-        image=split.image,
-        text=split.text[split.caption_rows],
-        owners=split.owners,
-        scenes=torch.tensor(table.scenes)[split.image_ids.cpu()],
-        ks=ks,
-        distinct_ids=split.caption_rows if recall.queries == "distinct" else None,
-    )
+    split = recall.whole()
+    scenes = torch.tensor(table.scenes)[split.image_ids.cpu()]
+    return graded_retrieval(**split.asked(recall.queries), scenes=scenes, ks=ks)
 
 
 def graded_note(loader: Any) -> str:  # noqa: ANN401

@@ -23,7 +23,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, not listed
 
 from rsretrieval.data.datasets.base import DataError
-from rsretrieval.files import cache_folder, sha256, write_whole
+from rsretrieval.files import cache_folder, sha256, write_text, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Listed(NamedTuple):
     def place(self) -> Path:
         """Where it is kept: equal content of two commits is one file, where the hub tells."""
         content = self.sha256 or f"{self.commit} {self.size}"
-        return cache_folder() / "archives" / _digest(f"{self.repository} {self.file} {content}")
+        return place_of(f"{self.repository} {self.file} {content}")
 
 
 def fetch_archive(path: str, revision: str | None = None) -> Archive:
@@ -96,7 +96,7 @@ def fetch_archive(path: str, revision: str | None = None) -> Archive:
     Raises:
         DataError: if the hub has no such file, it arrived damaged, or it is no zip archive.
     """
-    with locked(_memory(path)):
+    with locked(place_of(path)):
         listed = _listed(path, revision, "archive")
         target = listed.place()
         if not target.is_dir():
@@ -118,7 +118,7 @@ def fetch_file(path: str, revision: str | None = None) -> HubFile:
     Raises:
         DataError: if the hub has no such file, or it arrived damaged.
     """
-    with locked(_memory(path)):
+    with locked(place_of(path)):
         listed = _listed(path, revision, "file")
         target = listed.place().with_suffix(Path(listed.file).suffix)
         if not target.is_file():
@@ -154,8 +154,9 @@ def unpack(archive: Path, target: Path, name: str) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def place_of(text: str) -> Path:
+    """Where in the cache something is kept that a text tells from all else."""
+    return cache_folder() / "archives" / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _listed(path: str, revision: str | None, kind: str) -> Listed:
@@ -182,21 +183,17 @@ def _listed(path: str, revision: str | None, kind: str) -> Listed:
     return Listed(f"{owner}/{name}", file, commit, int(getattr(entries[0], "size", 0)), lfs and lfs.sha256)
 
 
-def _memory(path: str) -> Path:
-    return cache_folder() / "archives" / _digest(path)
-
-
 def _remember(path: str, revision: str | None, listed: Listed) -> None:
     """Keep what the hub said of a fetched file, for when it cannot be reached."""
     for asked in {revision, listed.commit}:
-        file = _memory(f"{path}@{asked}").with_suffix(".json")
+        file = place_of(f"{path}@{asked}").with_suffix(".json")
         text = f"{listed.commit} {listed.size} {listed.sha256 or ''}"
         if not file.is_file() or file.read_text() != text:
-            write_whole(file, partial(Path.write_text, data=text))
+            write_text(file, text)
 
 
 def _remembered(path: str, revision: str | None, repository: str, file: str) -> Listed | None:
-    memory = _memory(f"{path}@{revision}").with_suffix(".json")
+    memory = place_of(f"{path}@{revision}").with_suffix(".json")
     if not memory.is_file():
         return None
     commit, size, digest = memory.read_text().split(" ")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rsretrieval.data.datasets.base import Columns, DataError, MissingSplitError, Record, Source
-from rsretrieval.data.datasets.lookup import IMAGES, fingerprint, walk
+from rsretrieval.data.datasets.lookup import IMAGES, fingerprint, is_hidden, walk
 from rsretrieval.data.datasets.splits import split_of
 
 log = logging.getLogger(__name__)
@@ -32,12 +32,7 @@ class ClassFolderSource(Source):
         place = Path(path).expanduser()
         if not path or not place.is_dir():
             raise DataError(f"there is no folder '{path}': give the folder of the classes' folders as --data.path")
-        files = [
-            file
-            for file in walk(place)
-            if file.suffix.lower() in IMAGES
-            and not any(part.startswith((".", "__")) for part in file.relative_to(place).parts)
-        ]
+        files = [file for file in walk(place) if file.suffix.lower() in IMAGES and not is_hidden(file, place)]
         self.folder, below = _classes_folder(place, [file.relative_to(place).parts for file in files])
         self._splits: dict[str, list[tuple[Path, str]]] = {}
         without = 0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from rsretrieval.data.datasets.base import BrokenRowError, Columns, DataError, MissingSplitError, Record, Source
 from rsretrieval.data.datasets.layouts import Row, read_rows
-from rsretrieval.data.datasets.lookup import IMAGES, FileIndex, fingerprint, lone_last_parts, walk
+from rsretrieval.data.datasets.lookup import IMAGES, FileIndex, fingerprint, is_hidden, lone_last_parts, walk
 from rsretrieval.data.datasets.rows import merge
 from rsretrieval.data.datasets.splits import SplitFile, one_data_set, refuse_several, split_of
 from rsretrieval.data.datasets.text_files import SUFFIXES, NoTableError
@@ -56,7 +56,7 @@ class FolderSource(Source):
             )
         self.folder = place if place.is_dir() else place.parent
         self._files = list(walk(self.folder))
-        table_files = [f for f in self._files if f.suffix.lower() in SUFFIXES and not _hidden(f, self.folder)]
+        table_files = [f for f in self._files if f.suffix.lower() in SUFFIXES and not is_hidden(f, self.folder)]
         chosen = None if place.is_dir() else place
         if chosen and chosen not in table_files:
             raise DataError(
@@ -162,10 +162,6 @@ class FolderSource(Source):
     def fingerprint(self) -> str:
         """See :class:`Source`."""
         return fingerprint(self._files)
-
-
-def _hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
 
 
 def _one_row_each(images: list[Image], where: str) -> list[Image]:

@@ -32,7 +32,7 @@ from rsretrieval.data.datasets.base import (
 )
 from rsretrieval.data.datasets.splits import split_of
 from rsretrieval.data.datasets.values import Place, class_name, record
-from rsretrieval.files import cache_folder, write_whole
+from rsretrieval.files import cache_folder, write_text
 
 __all__ = ["HubSource", "fetch_archive"]
 
@@ -197,7 +197,7 @@ class HubSource(Source):
                 [{**next(records)._asdict(), **({"path": row["path"]} if "path" in row else {})} for row in block]
                 for block in blocks
             ]
-            write_whole(file, lambda partial: partial.write_text(json.dumps(written)))
+            write_text(file, json.dumps(written))
 
     def _text_blocks(self, table: Any, names: dict[str, str]) -> Iterator[list[dict[str, Any]]]:  # noqa: ANN401
         """Of each block the fields of records, and the paths of images that are files of their own."""

@@ -31,6 +31,11 @@ def walk(folder: Path, _above: frozenset[str] = frozenset()) -> Iterator[Path]:
             yield from walk(folder / entry.name, above)
 
 
+def is_hidden(file: Path, folder: Path) -> bool:
+    """Whether a file below a folder, or a folder on the way to it, is one that systems put there."""
+    return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
+
+
 def fingerprint(files: Iterable[Path]) -> str:
     """What changes when files are added, removed or written: of their names, sizes and times."""
     digest, count = blake2b(digest_size=16), 0

@@ -7,15 +7,13 @@ The layout, by programs that read it: ``csv_file/train/Ret-3_train.csv`` and ``c
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Protocol
 
-from rsretrieval.data.datasets.archive import fetch_archive, fetch_file, locked, unpack
+from rsretrieval.data.datasets.archive import fetch_archive, fetch_file, locked, place_of, unpack
 from rsretrieval.data.datasets.base import BrokenRowError, DataError
 from rsretrieval.data.datasets.lookup import FileIndex, fingerprint, parts, walk
-from rsretrieval.files import cache_folder
 
 log = logging.getLogger(__name__)
 SETS = ("rsicd", "rsitmd", "ucm")
@@ -107,8 +105,7 @@ class InFolder:
         if archive is None or _has(index, example):
             return index
         status = archive.stat()
-        state = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
-        target = cache_folder() / "archives" / hashlib.sha256(state.encode()).hexdigest()[:32]
+        target = place_of(f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}")
         with locked(target):
             if not target.is_dir():
                 log.info("'%s' is unpacked to '%s'", archive, target)

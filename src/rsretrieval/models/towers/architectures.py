@@ -10,7 +10,7 @@ from typing import Any
 
 import open_clip
 
-from rsretrieval.files import cache_folder, write_whole
+from rsretrieval.files import cache_folder, write_text
 from rsretrieval.models.weights import WeightsError, locate
 
 ARCHITECTURES = Path(__file__).parent / "architectures"
@@ -87,7 +87,7 @@ def _added(file: Path) -> str:
     name = f"{stem}-{blake2b(text.encode(), digest_size=6).hexdigest()}"
     if name not in open_clip.list_models():
         copy = cache_folder() / "architectures" / f"{name}.json"
-        write_whole(copy, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_text(copy, text)
         open_clip.add_model_config(copy)
     return name
 

@@ -143,8 +143,7 @@ class RetrievalReport(Callback):
     ) -> None:
         if not isinstance(pl_module, RetrievalModule):
             return
-        with pl_module.recall.sync_context():  # all ranks take part
-            embeddings = pl_module.recall.merged()
+        embeddings = pl_module.recall.whole()  # all ranks take part
         if not trainer.is_global_zero:
             return
         _show(pl_module, embeddings, rows)
