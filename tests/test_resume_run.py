@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import datasets
+import pyarrow.parquet as pq
 import pytest
 import torch
 from lightning import Callback, Trainer
@@ -205,14 +205,14 @@ def test_a_full_disk_leaves_what_was_finished(
         cli.main([*args, "--ckpt_path", "last"])
     assert len(lines(tmp_path / "rest.jsonl")) == 13
 
-    def full(self: datasets.Dataset, path: str, *rest: Any, **more: Any) -> None:
-        Path(path).write_bytes(b"PAR1 half of it")
+    def full(*rest: Any, **more: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(datasets.Dataset, "to_parquet", full)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     with pytest.raises(OSError, match=r"No space left on device; nothing was written: '.*embeddings-0.parquet'"):
         cli.main(["predict", *args[1:3], *args[3:-1], "--ckpt_path", "last"])
     assert not list((tmp_path / "run").glob("embeddings*"))
+    assert not (tmp_path / "run" / "predict-shards").exists()
     with pytest.raises(
         OSError, match=r"No space left on device; nothing was written: '.*train-00000-of-00001.parquet'"
     ):

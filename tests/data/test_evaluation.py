@@ -201,7 +201,7 @@ def test_fewer_images_than_processes(tmp_path: Path, tiny_clip: str) -> None:
             "validate",
             r"split 'valid' has 1 images with captions, fewer than there are processes \(2\): give it more, or use",
         ),
-        ("predict", r"split 'valid' has 1 images with captions, fewer than there are processes \(2\)"),
+        ("predict", r"split 'valid' has 1 images, fewer than there are processes \(2\)"),
     ):
         with pytest.raises(Exception, match=message):
             getattr(trainer(tmp_path, max_epochs=1, **TWO), call)(module(tiny_clip), data("1"))

@@ -1,4 +1,4 @@
-"""A run's folder: its configuration, its checkpoints by name, and one training at a time."""
+"""A run's folder: its configuration, its checkpoints by name, and one training or prediction at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from lightning import LightningModule, Trainer
@@ -90,19 +90,20 @@ def set_aside(checkpoints: Path) -> None:
     )
 
 
-def lock_folder(root: Path) -> FileLock:
-    """Keep other trainings out of a run's folder; the system lets them in when this process ends, however it does.
+def lock_folder(root: Path, command: Literal["fit", "predict"] = "fit") -> FileLock:
+    """Keep other runs of a command out of a run's folder; the system lets them in when this process ends, however.
 
     Raises:
-        RuntimeError: if another process trains there.
+        RuntimeError: if another process runs it there.
     """
     root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / "fit.lock", is_singleton=True)  # this process may come again after an error
+    lock = FileLock(root / f"{command}.lock", is_singleton=True)  # this process may come again after an error
     try:
         lock.acquire(timeout=LEFT_BEHIND)
     except Timeout as error:
+        what = {"fit": "trains", "predict": "predicts"}[command]
         raise RuntimeError(
-            f"another process trains in '{root}': wait until it ends, or give this run a folder of its own as "
+            f"another process {what} in '{root}': wait until it ends, or give this run a folder of its own as "
             "--trainer.default_root_dir"
         ) from error
     return lock

@@ -92,6 +92,8 @@ class RetrievalCLI(LightningCLI):
         root = Path(config.trainer.default_root_dir)
         if "verbose" in config:
             config.verbose = False  # the report shows the figures; Lightning would show them again
+        if "return_predictions" in config:
+            config.return_predictions = False  # nobody takes them here, and Lightning would keep them all
         for group in (config.checkpoint, config.last, config.resume):
             group.dirpath = group.dirpath or str(root / "checkpoints")
         loggers = config.trainer.logger
@@ -125,10 +127,18 @@ class RetrievalCLI(LightningCLI):
             if config.ckpt_path is None and self.trainer.checkpoint_callbacks and not config.trainer.fast_dev_run:
                 set_aside(Path(config.checkpoint.dirpath))
 
+    def before_predict(self) -> None:
+        """Keep other processes from the files that this one writes."""
+        self._lock = None
+        if self.trainer.is_global_zero:
+            self._lock = lock_folder(Path(self.trainer.default_root_dir), "predict")
+
     def after_fit(self) -> None:
         """See :meth:`before_fit`."""
         if self._lock is not None:
             self._lock.release(force=True)
+
+    after_predict = after_fit
 
 
 def builds_model(arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -49,3 +49,27 @@ def length_values(captions: Sequence[str]) -> list[float]:
     lengths = [len(caption.split()) for caption in captions]
     limit = SHORT * sum(lengths) / max(len(lengths), 1)
     return [SHORT_VALUE if length < limit else 1.0 for length in lengths]
+
+
+def cleaned_sentences(texts: Iterable[str], max_words: int) -> tuple[list[str], list[str]]:
+    """Sentences as they are, and each cleaned.
+
+    Args:
+        texts: a list of sentences.
+        max_words: see :func:`clean`.
+
+    Raises:
+        TypeError: for a single sentence, or what is none.
+        ValueError: for a sentence without a word.
+    """
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise TypeError(f"give a list of sentences, not one {type(texts).__name__}: [sentence]")
+    sentences = list(texts)
+    for number, text in enumerate(sentences):
+        if not isinstance(text, str):
+            raise TypeError(f"sentence {number} is of type {type(text).__name__}, not a string: {text!r:.80}")
+    cleaned = [clean(text, max_words) for text in sentences]
+    if "" in cleaned:
+        number = cleaned.index("")
+        raise ValueError(f"sentence {number} ({sentences[number]!r}) has no word: leave it out")
+    return sentences, cleaned

@@ -65,10 +65,10 @@ class Collate:
             image_ids=torch.tensor([sample.row for sample in samples]),
             texts=texts,
             text_ids=text_ids(captions),
-            owners=torch.tensor([row for row, _ in pairs]),
-            scenes=torch.tensor([table.scenes[row] for row, _ in pairs]),
+            owners=torch.tensor([row for row, _ in pairs], dtype=torch.int64),
+            scenes=torch.tensor([table.scenes[row] for row, _ in pairs], dtype=torch.int64),
             caption_values=torch.tensor([table.values[row][number] for row, number in pairs]),
-            tokens={} if self.tokenizer is None else dict(self.tokenizer(texts)),
+            tokens=dict(self.tokenizer(texts)) if self.tokenizer is not None and texts else {},
             skipped=list(skipped),
             image_keys=image_keys(sample.image for sample in samples) if self.image_keys else None,
         )

@@ -118,7 +118,7 @@ class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule
         self.rendering = Rendering.parse(scale, bands)
         self._settled, self._position = revision, Position()
         self._source: Source | None = None
-        self._tables: dict[str, Table] = {}
+        self._tables: dict[tuple[str, bool], Table] = {}
 
     @property
     def source(self) -> Source:
@@ -155,14 +155,18 @@ class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule
             self._settle(self.trainer.strategy.broadcast(newest))
         _ = self.source
 
-    def table(self, split: str) -> Table:
+    def table(self, split: str, *, needs_captions: bool = True) -> Table:
         """The text side of a split, as the model sees it, read once.
 
+        Args:
+            split: its name.
+            needs_captions: whether images without a caption are left out.
+
         Raises:
-            DataError: if too many rows have no caption with a word in it.
+            DataError: if too many rows have no caption with a word in it and need one.
         """
-        if split not in self._tables:
-            self._tables[split] = build_table(
+        if (split, needs_captions) not in self._tables:
+            self._tables[split, needs_captions] = build_table(
                 self.source,
                 split,
                 max_words=self.max_words,
@@ -170,12 +174,13 @@ class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule
                 scene_file=self.scene_file,
                 caption_values=self.caption_values,
                 as_written=self._as_written,
+                needs_captions=needs_captions,
             )
-        return self._tables[split]
+        return self._tables[split, needs_captions]
 
-    def stream(self, split: str, *, train: bool = False) -> RetrievalStream:
+    def stream(self, split: str, *, train: bool = False, needs_captions: bool = True) -> RetrievalStream:
         """This process's batches of a split."""
-        table = self.table(split)
+        table = self.table(split, needs_captions=needs_captions)
         self.source.fetch(split)
         return RetrievalStream(
             self.source,
@@ -195,8 +200,8 @@ class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule
             rendering=self.rendering,
         )
 
-    def _loader(self, split: str, *, train: bool = False) -> EpochLoader:
-        stream = self.stream(split, train=train)
+    def _loader(self, split: str, *, train: bool = False, needs_captions: bool = True) -> EpochLoader:
+        stream = self.stream(split, train=train, needs_captions=needs_captions)
 
         def epoch() -> int:
             return self.trainer.current_epoch if self.trainer and train else 0
@@ -228,5 +233,5 @@ class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule
         return self._loader("test")
 
     def predict_dataloader(self) -> EpochLoader:
-        """Every image of ``predict_split`` with all its captions."""
-        return self._loader(self.predict_split)
+        """Every image of ``predict_split`` with all its captions, if it has any."""
+        return self._loader(self.predict_split, needs_captions=False)

@@ -79,7 +79,7 @@ def training_length(table: Table, per_image: int | None, batch_size: int, world:
 
 
 def evaluation_batches(table: Table, batch_size: int, shard: tuple[int, int]) -> list[Ints]:
-    """Rows of each batch of a rank: every described row once over all ranks, in the source's order.
+    """Rows of each batch of a rank: every row of it once over all ranks, in the source's order.
 
     Args:
         table: the split.
@@ -87,5 +87,5 @@ def evaluation_batches(table: Table, batch_size: int, shard: tuple[int, int]) ->
         shard: the rank and the number of ranks.
     """
     rank, world = shard
-    rows = np.array_split(np.flatnonzero(_caption_counts(table)), world)[rank]
+    rows = np.array_split(np.array(table.evaluated, np.int64), world)[rank]
     return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]

@@ -162,7 +162,7 @@ class CheckpointedPosition:
     eval_image_size: int
     _settled: str | None
     _position: Position
-    _tables: dict[str, Table]
+    _tables: dict[tuple[str, bool], Table]
     table: Callable[[str], Table]
     _settle: Callable[[str | None], None]
 
@@ -175,7 +175,7 @@ class CheckpointedPosition:
         return {
             "epoch": self._position.epoch,
             "batches": trained_batches(self._position, self.trainer),
-            **division(self, self.trainer, self._tables.get("train")),
+            **division(self, self.trainer, self._tables.get(("train", True))),
             "revision": self._settled,
             "source": [self.source_name, self.path],
             # Not for the position: what an exported model is used with, as it was evaluated.

@@ -15,7 +15,7 @@ class ServesModel:
     """
 
     tokenizer: Tokenizer | None = None
-    _tables: dict[str, Table]
+    _tables: dict[tuple[str, bool], Table]
     _preprocessing = Preprocessing()
     _as_written = False
 

@@ -113,16 +113,17 @@ class RetrievalStream(IterableDataset[Batch]):
 
     def _check_size(self) -> None:
         """Every process needs a batch."""
-        images, world = sum(map(bool, self.table.captions)), self.shard[1]
+        images, world = len(self.table.evaluated), self.shard[1]
+        which = " with captions" if self.table.needs_captions else ""
         fewer = "" if world == 1 else ", or use fewer processes (--trainer.devices, --trainer.num_nodes)"
         if self.train and not len(self):
             raise DataError(
-                f"split '{self.split}' ({images} images with captions) does not fill one batch of {self.batch_size} on "
+                f"split '{self.split}' ({images} images{which}) does not fill one batch of {self.batch_size} on "
                 f"each of {world} processes: lower --data.batch_size{fewer}"
             )
         if not self.train and images < world:
             raise DataError(
-                f"split '{self.split}' has {images} images with captions, fewer than there are processes ({world}): "
+                f"split '{self.split}' has {images} images{which}, fewer than there are processes ({world}): "
                 f"give it more{fewer}"
             )
 

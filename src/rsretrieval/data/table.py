@@ -34,6 +34,7 @@ class Table:
         broken: names of images without a caption; they are left out.
         merged: rows whose captions went to an earlier row of the same image; they have none, and are not broken.
         guessed: how many images' scene is a vote over the words of their captions, where others have a label.
+        needs_captions: whether images without a caption are left out.
     """
 
     names: list[str]
@@ -45,11 +46,19 @@ class Table:
     broken: list[str] = field(default_factory=list)
     merged: frozenset[int] = frozenset()
     guessed: int = 0
+    needs_captions: bool = True
 
     @property
     def images(self) -> int:
         """How many images the rows are of, broken ones among them."""
         return len(self.names) - len(self.merged)
+
+    @property
+    def evaluated(self) -> list[int]:
+        """The rows of evaluation, one an image."""
+        if self.needs_captions:
+            return [row for row, captions in enumerate(self.captions) if captions]
+        return [row for row in range(len(self.names)) if row not in self.merged]
 
 
 def build_table(
@@ -61,6 +70,7 @@ def build_table(
     scene_file: str | None = None,
     caption_values: ValueOfCaptions | None = None,
     as_written: bool = False,
+    needs_captions: bool = True,
 ) -> Table:
     """Read the text side of a split.
 
@@ -73,17 +83,19 @@ def build_table(
         caption_values: None for the source's own values, and without them for
             :func:`rsretrieval.data.captions.length_values`, the paper's.
         as_written: keep case, punctuation and length; values and scenes are told by the cleaned captions all the same.
+        needs_captions: whether an image without a caption is a broken row.
 
     Raises:
         MissingSplitError: if there is no such split.
-        DataError: if too many rows have no caption with a word in it, or captions and their values differ in number.
+        DataError: if too many rows have no caption with a word in it and need one, or captions and their values differ
+            in number.
     """
     where = source.where(split)
     records = checked(source.records(split), where)
-    if records and not any(record.captions for record in records):
+    if needs_captions and records and not any(record.captions for record in records):
         raise DataError(
             f"{where} has no captions: none of its {len(records)} images, such as '{records[0].filename}', has one. "
-            "Give a source with captions, or classify its images by their scenes (rsretrieval classify)"
+            "Give a source with captions, or use its images alone (rsretrieval classify, rsretrieval predict)"
         )
     records, merged = rows.merge(records, where)
     if merged:
@@ -93,7 +105,7 @@ def build_table(
         )
     cleaned = [[clean(caption, max_words) for caption in record.captions] for record in records]
     captions = [[text for text in texts if text] for texts in cleaned]
-    empty = [row for row, texts in enumerate(captions) if not texts and row not in merged]
+    empty = [row for row, texts in enumerate(captions) if needs_captions and not texts and row not in merged]
     broken = [records[row].filename for row in empty]
     reason = f"{where}, row {empty[0]}, '{broken[0]}', has no caption with a word in it" if empty else ""
     check_broken(broken, len(records) - len(merged), split, max_broken, reason)
@@ -115,6 +127,7 @@ def build_table(
         broken=broken,
         merged=merged,
         guessed=guessed_scenes([record for row, record in enumerate(records) if row not in merged], by_file),
+        needs_captions=needs_captions,
     )
 
 
@@ -141,7 +154,7 @@ def _own_values(records: Sequence[Record], cleaned: Iterable[Sequence[str]], whe
 def _values(captions: Sequence[Sequence[str]], caption_values: ValueOfCaptions) -> list[list[float]]:
     """The values of each row's captions, by a function of all captions of the split."""
     texts = [text for of_row in captions for text in of_row]
-    numbers = list(caption_values(texts))
+    numbers = list(caption_values(texts)) if texts else []
     if len(numbers) != len(texts):
         raise DataError(
             f"--data.caption_values gave {len(numbers)} values for {len(texts)} captions: it needs to give one for each"

@@ -232,9 +232,9 @@ class RetrievalModule(CountingModule):
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:
         """Embeddings of a batch: ``image_ids``, ``image``, ``owners`` and ``text``, one row a caption."""
         self.count(batch)
-        image = text = torch.zeros(0, self.model.embed_dim, device=self.device)
-        if len(batch.images):
-            image, text = self.model(batch.images, self._tokens(batch))
+        none = torch.zeros(0, self.model.embed_dim, device=self.device)
+        image = self.model.encode_image(batch.images) if len(batch.images) else none
+        text = self.model.encode_tokens(self._tokens(batch)) if batch.texts else none
         return {"image_ids": batch.image_ids, "image": image, "owners": batch.owners, "text": text}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
