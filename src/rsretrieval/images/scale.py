@@ -29,6 +29,7 @@ class Scale:
             two percentiles of the picture's own values over all of its bands.
         low: lower value of ``minmax``, None for each picture's own; or lower percentile.
         high: the upper one.
+        clips: whether values beyond fixed limits are meant to be clipped, and no warning.
 
     Raises:
         ValueError: if rule and numbers do not go together.
@@ -41,6 +42,7 @@ class Scale:
     rule: Rule
     low: float | None = None
     high: float | None = None
+    clips: bool = field(default=False, compare=False, repr=False)
     _clipped_once: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +104,7 @@ class Scale:
             return self._range_of_type(valid.dtype, least, largest)
         if self.low is None or self.high is None:
             return least, largest
-        if not self._clipped_once and (least < self.low or largest > self.high):
+        if not (self.clips or self._clipped_once) and (least < self.low or largest > self.high):
             self._clipped_once.append("said")
             beyond = int(((valid < self.low) | (valid > self.high)).sum())
             log.warning(
