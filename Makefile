@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart rsicd-lite install test test-slow soak mutants lint
+.PHONY: quickstart rsicd-lite archive-demo install test test-slow soak mutants lint
 
 quickstart: install
 	$(BIN)/rsretrieval fit -c quickstart
@@ -12,6 +12,18 @@ rsicd-lite: install
 	test -d "$(DATA)" || { echo "give the folder of RSICD's parquet files: make rsicd-lite DATA=FOLDER"; exit 2; }
 	$(BIN)/rsretrieval fit -c rsicd_lite --data.path "$(DATA)" \
 	  $$(ls runs/rsicd_lite/checkpoints/last*.ckpt >/dev/null 2>&1 && echo --ckpt_path last)
+
+# A mosaic of embedded scenes with known places, from the model of quickstart to answers on a map; no download.
+DEMO := runs/archive_demo
+archive-demo: install
+	test -f runs/quickstart/checkpoints/best.ckpt || $(MAKE) quickstart
+	$(BIN)/python benchmarks/archive_demo.py mosaic $(DEMO)
+	$(BIN)/rsretrieval embed runs/quickstart/checkpoints/best.ckpt $(DEMO)/mosaic.tif --to $(DEMO)/archive
+	$(BIN)/rsretrieval index $(DEMO)/archive
+	$(BIN)/rsretrieval search $(DEMO)/archive "two blue planes beside a runway" --k 5
+	$(BIN)/rsretrieval search $(DEMO)/archive "two blue planes beside a runway" --k 24 --format gpkg --to $(DEMO)/answers.gpkg
+	$(BIN)/rsretrieval search $(DEMO)/archive "two blue planes beside a runway" --k 24 --format png --to $(DEMO)/answers.png
+	$(BIN)/python benchmarks/archive_demo.py check $(DEMO)
 
 install: .venv/installed
 

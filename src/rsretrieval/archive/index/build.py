@@ -49,14 +49,20 @@ class Filling(NamedTuple):
 
 
 def build_index(
-    folder: Path, kind: str = "flat", *, sample: int = 1000, seed: int = 0, rebuild: bool = False, **options: int | str
+    archive: Path | str,
+    kind: str = "flat",
+    *,
+    sample: int = 1000,
+    seed: int = 0,
+    rebuild: bool = False,
+    **options: int | str,
 ) -> IndexReport:
     """Make the index of an archive, or put into it what changed since.
 
     An earlier index stays as it is until the new one is whole.
 
     Args:
-        folder: of the archive.
+        archive: its folder.
         kind: a name of ``INDEX_KINDS``.
         sample: rows by which recall@10 is measured.
         seed: of their choice.
@@ -70,6 +76,7 @@ def build_index(
         OSError: naming the folder, if the disk is full.
         UnknownNameError: for a kind that there is not.
     """
+    folder = Path(archive).expanduser()
     form, place, embeddings = INDEX_KINDS[kind], folder / FOLDER / kind, EmbeddingsFile(folder)
     if not len(embeddings):
         raise ArchiveError(f"'{embeddings.file}' has no rows: there is nothing to index")
