@@ -24,10 +24,14 @@ from PIL import Image
 
 from rsretrieval import Retriever
 from rsretrieval.archive.embedding import embed
+from rsretrieval.archive.ground import TrainingScale
+from rsretrieval.archive.inputs import Input
 from rsretrieval.archive.options import Options
 from rsretrieval.archive.pictures import picture
+from rsretrieval.archive.pieces import Reader
 from rsretrieval.archive.work import Report
 from rsretrieval.embeddings import ArchiveError, EmbeddingsFile
+from rsretrieval.images import Rendering, band_square
 
 
 def run(retriever: Retriever, images: object, to: Path, options: Options | None = None, **others: Any) -> Report:
@@ -213,3 +217,61 @@ def test_what_is_said_once(retriever: Retriever, tmp_path: Path, caplog: pytest.
         report = run(retriever, tmp_path / "images", tmp_path / "to")
     assert "files that are no images are not read: 1 .xyz" in caplog.text
     assert str(report) == f"1 rows (1 new): {tmp_path / 'to' / 'embeddings.parquet'}"
+
+
+def test_many_bands(retriever: Retriever, tmp_path: Path) -> None:
+    values = noise(4, 12, 40, 50)
+    write_raster(tmp_path / "a.tif", values)
+    with pytest.raises(ArchiveError, match=r"a\.tif#0,0,20,20: it has 12 bands of uint8: say which are red, green"):
+        run(retriever, tmp_path / "a.tif", tmp_path / "to", Options("20"))
+    chosen = Retriever(retriever.model, retriever.image_size, bands="12 3 1")
+    run(chosen, tmp_path / "a.tif", tmp_path / "to", Options("20", bands="12 3 1"))
+    tile = np.moveaxis(values[[11, 2, 0], 20:40, 30:50], 0, -1)
+    found = vectors(tmp_path / "to")["a.tif#30,20,50,40"]
+    assert found @ retriever.encode_images([tile])[0].numpy() > 1 - 1e-6
+    shown = picture(tmp_path / "to", EmbeddingsFile(tmp_path / "to").about, "a.tif", (30, 20, 50, 40))
+    assert np.array_equal(np.asarray(shown), tile)
+    with pytest.raises(ArchiveError, match=r"--bands 'B04 B03 B02': bands have names in \.SAFE and STAC items alone"):
+        run(retriever, tmp_path / "a.tif", tmp_path / "named", Options("20", bands="B04 B03 B02"))
+
+
+@pytest.mark.parametrize(
+    ("tile", "gsd", "far"), [("224", None, True), ("50m", None, False), ("32", 0.5, False), ("32", 5.0, True)]
+)
+def test_a_scale_far_from_training(caplog: pytest.LogCaptureFixture, tile: str, gsd: float | None, far: bool) -> None:
+    known, size = TrainingScale(("ucm", "unheard-of")), 224
+    metres = float(tile[:-1]) / size if tile.endswith("m") else (gsd or 10.0) * int(tile) / (224 if gsd is None else 32)
+    for name in ("a.tif", "b.tif"):
+        known.check(name, metres)
+    assert caplog.text.count("trained on ucm, of 0.3 to 0.3 m") == int(far)
+    TrainingScale(()).check("c.tif", 1e6)
+    assert "c.tif" not in caplog.text
+
+
+def test_the_scale_of_tiles_is_compared_with_training(
+    retriever: Retriever, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_raster(tmp_path / "a.tif", noise(1, 3, 64, 64))  # of 10 m
+    pieces = list(
+        Reader(retriever, Options("32"), TrainingScale(("ucm",))).pieces(
+            Input("a.tif", str(tmp_path / "a.tif"), "raster")
+        )
+    )
+    assert len(pieces) == 4
+    assert f"a.tif: the model sees {10 * 32 / retriever.image_size:.3g} m a pixel" in caplog.text
+
+
+def test_a_model_of_more_bands_sees_their_values(tmp_path: Path) -> None:
+    class TenBands:
+        channels, image_size, rendering = 10, 20, Rendering()
+
+        def square_of(self, image: Any, rendering: Rendering | None = None) -> Any:
+            return band_square(image, self.image_size, self.channels)
+
+    values = np.random.default_rng(0).integers(0, 10_000, (10, 40, 50), dtype=np.uint16)
+    write_raster(tmp_path / "a.tif", values)
+    reader = Reader(TenBands(), Options())
+    loaded = [reader.load(piece) for piece in reader.pieces(Input("a.tif", str(tmp_path / "a.tif"), "raster"))]
+    assert [item.row.pixel_bbox for item in loaded if item][-1] == (30, 20, 50, 40)
+    assert loaded[-1] is not None
+    assert np.array_equal(loaded[-1].square, np.moveaxis(values[:, 20:40, 30:50], 0, -1))

@@ -33,7 +33,7 @@ def scene_names(
         captions: the cleaned captions of each row.
         by_file: file name, with or without its folders, to class.
     """
-    labels = [_label(record, by_file or {}) for record in records]
+    labels = stated_scenes(records, by_file)
     words = [[word for caption in texts for word in caption.split()] for texts in captions]
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for label, of_row in zip(labels, words, strict=True):
@@ -61,7 +61,7 @@ def stated_scenes(records: Sequence[Record], by_file: Mapping[str, str] | None =
 
 def guessed_scenes(records: Sequence[Record], by_file: Mapping[str, str] | None = None) -> int:
     """How many records take their class by vote, as :func:`scene_names` gives it."""
-    without = sum(_label(record, by_file or {}) is None for record in records)
+    without = stated_scenes(records, by_file).count(None)
     return without if without < len(records) else 0
 
 

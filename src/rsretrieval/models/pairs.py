@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rsretrieval.models.config import EncoderConfig, TowerConfig
-from rsretrieval.models.weights import WeightsError
+from rsretrieval.models.weights import DEFINITION, WeightsError
 from rsretrieval.settings import build
 from rsretrieval.types import Preprocessing
 
@@ -42,7 +42,7 @@ def open_clip_pair(
     Raises:
         ValueError: for an unknown architecture.
     """
-    from rsretrieval.models.towers.architectures import DEFINITION, QUICK, definition
+    from rsretrieval.models.towers.architectures import QUICK, definition
     from rsretrieval.models.towers.architectures import architecture as known
 
     source = architecture.removeprefix("local-dir:").replace("hf-hub:", "hub:", 1)

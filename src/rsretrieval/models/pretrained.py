@@ -27,12 +27,11 @@ from rsretrieval.models.config import PRETRAINED, EncoderConfig, check_remote_co
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.exported import CONFIG, WEIGHTS, PretrainedError, fill, read_json, read_settings
 from rsretrieval.models.pairs import open_clip_pair, transformers_pair
-from rsretrieval.models.standalone import in_folder
-from rsretrieval.models.weights import WeightsError, tensors_follow
+from rsretrieval.models.standalone import in_folder, towers_of
+from rsretrieval.models.weights import DEFINITION, WeightsError, tensors_follow
 from rsretrieval.registry import UnknownNameError
 from rsretrieval.settings import build, plain
 
-DEFINITION = "open_clip_config.json"  # as architectures.py has it, which imports open_clip
 DESCRIPTIONS = ("*.json", "*.txt", "*.model", "towers/*")
 """Files of a model on the hub beside its weights."""
 ADDED = ("image_adapter.", "text_adapter.", "bank.")
@@ -182,10 +181,10 @@ def start_from(model: DualEncoder, source: ModelSource, name: str) -> None:
 
 def _bases(encoder: EncoderConfig) -> list[str]:
     """The weights that towers bring themselves, as settings name them."""
-    branch = encoder.convolutional_branch
-    towers = [*encoder.image.parts(), *encoder.text.parts(), *([] if branch is None else [branch])]
     named = [
-        f"'{tower.name}'" if tower.weights == PRETRAINED else f"'{tower.weights}'" for tower in towers if tower.weights
+        f"'{tower.name}'" if tower.weights == PRETRAINED else f"'{tower.weights}'"
+        for tower in towers_of(encoder)
+        if tower.weights
     ]
     return list(dict.fromkeys(named)) or ["its towers' definitions"]
 

@@ -18,10 +18,15 @@ TOWERS = "towers"
 """The folder of definitions and tokenisers, within the model's."""
 
 
+def towers_of(config: EncoderConfig) -> list[TowerConfig]:
+    """Every tower of a model, the convolutional branch last."""
+    branch = config.convolutional_branch
+    return [*config.image.parts(), *config.text.parts(), *([] if branch is None else [branch])]
+
+
 def local_sources(config: EncoderConfig) -> list[str]:
     """Files and folders of this machine that towers come from; those of packages and the hub are found anywhere."""
-    branch = config.convolutional_branch
-    towers = [*config.image.parts(), *config.text.parts(), *([] if branch is None else [branch])]
+    towers = towers_of(config)
     named = [tower.weights for tower in towers if tower.weights and not is_elsewhere(tower.weights)]
     definitions = [tower.name for tower in towers if tower.library != "timm" and Path(tower.name).exists()]
     return list(dict.fromkeys([*named, *definitions]))

@@ -29,6 +29,8 @@ _OPEN_CLIP = (
     *(f"open_clip_pytorch_model{end}" for end in (".safetensors", ".bin", ".pth")),
 )
 """Names that open_clip looks for in a folder, before others."""
+DEFINITION = "open_clip_config.json"
+"""What describes the model in open_clip's own folders, on the hub and elsewhere."""
 _TENSORS_FOLLOW = ContextVar("tensors_follow", default=False)
 
 

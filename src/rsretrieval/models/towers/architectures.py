@@ -11,13 +11,11 @@ from typing import Any
 import open_clip
 
 from rsretrieval.files import cache_folder, write_text
-from rsretrieval.models.weights import WeightsError, locate
+from rsretrieval.models.weights import DEFINITION, WeightsError, locate
 
 ARCHITECTURES = Path(__file__).parent / "architectures"
 """Configurations of our own, by name beside open_clip's."""
 QUICK = "-quickgelu"
-DEFINITION = "open_clip_config.json"
-"""Of open_clip's own folders, on the hub and elsewhere."""
 
 
 def architecture(name: str) -> str:
