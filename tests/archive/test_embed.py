@@ -100,7 +100,10 @@ def test_called_again(retriever: Retriever, tmp_path: Path) -> None:
     write_pictures(images, 5)
     run(retriever, images, to)
     before = (to / "embeddings.parquet").read_bytes()
-    with patch.object(Reader, "load", side_effect=AssertionError("nothing is read again")):
+    with (
+        patch.object(Reader, "load", side_effect=AssertionError("nothing is read again")),
+        patch.object(Path, "read_bytes", side_effect=AssertionError("nor its bytes")),
+    ):
         report = run(retriever, images, to)
     assert (report.rows, report.added, report.done) == (5, 0, 5)
     assert (to / "embeddings.parquet").read_bytes() == before

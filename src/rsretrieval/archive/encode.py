@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from rsretrieval.archive.changes import content_digest
 from rsretrieval.archive.finish import notes
 from rsretrieval.archive.inputs import Input
 from rsretrieval.archive.loading import ahead
@@ -79,10 +80,13 @@ class Encoder:
             self._writer.flush(schema(self.about["dimensions"], self.about["data_type"]).empty_table())
 
     def _load(self, work: tuple[Piece | None, InputState]) -> Loaded | Exception | None:
-        if work[0] is None:
+        piece, state = work
+        if piece is None:
             return None
         try:
-            return self.reader.load(work[0])
+            loaded = self.reader.load(piece)
+            state.digest = state.digest or content_digest(piece.input, state.size)
+            return loaded
         except (BrokenImageError, ArchiveError, OSError) as error:
             return error
 

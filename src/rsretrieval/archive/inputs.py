@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
@@ -37,8 +36,6 @@ RASTERS = {
 """Endings of files that GDAL may find a place on earth in."""
 HUB = "hf://"
 """Beginning of what lies on the Hugging Face hub."""
-SMALL = 2**20
-"""Bytes of a file up to which its content tells whether it changed, and not its time."""
 
 
 @dataclass(frozen=True)
@@ -54,39 +51,6 @@ class Input:
     name: str
     place: str
     kind: Kind
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What tells whether an input changed: its size with its time, or if it is small with its content.
-
-    Attributes:
-        size: bytes.
-        mtime_ns: time of its last change, in nanoseconds; 0 where the content tells.
-        digest: of the content of a file up to 1 MiB, or a commit of the hub; else empty.
-    """
-
-    size: int
-    mtime_ns: int
-    digest: str
-
-    @classmethod
-    def of(cls, item: Input) -> Fingerprint:
-        """Of an input as it is now.
-
-        Raises:
-            OSError: if it is not there.
-        """
-        if item.place.startswith(HUB):
-            return cls(0, 0, item.place.partition("@")[2].partition("/")[0])
-        place = Path(item.place)
-        if place.is_dir():
-            states = [file.stat() for file in walk(place)]
-            return cls(sum(state.st_size for state in states), max((s.st_mtime_ns for s in states), default=0), "")
-        state = place.stat()
-        if state.st_size > SMALL:
-            return cls(state.st_size, state.st_mtime_ns, "")
-        return cls(state.st_size, 0, blake2b(place.read_bytes(), digest_size=16).hexdigest())
 
 
 def find_inputs(images: Sequence[str], root: Path) -> list[Input]:

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rsretrieval.archive.inputs import Fingerprint, Input
+from rsretrieval.archive.changes import content_digest, size_and_time
+from rsretrieval.archive.inputs import Input
 from rsretrieval.embeddings import ArchiveError, EmbeddingsFile, read_shard, shard_files
 from rsretrieval.embeddings.file import NAME
 
@@ -29,7 +30,9 @@ class InputState:
 
     Attributes:
         source: its name.
-        size, mtime_ns, digest: see :class:`Fingerprint`.
+        size: bytes.
+        mtime_ns: time of its last change, in nanoseconds; see :func:`size_and_time`.
+        digest: of the content of a small file, once it was read; else empty.
         options: how its images became rows, as JSON.
         part: which of ``parts`` processes embedded what is told here.
         parts: processes among which its pieces were shared out.
@@ -41,8 +44,8 @@ class InputState:
     source: str
     size: int
     mtime_ns: int
-    digest: str
     options: str
+    digest: str = ""
     part: int = 0
     parts: int = 1
     finished: bool = False
@@ -50,9 +53,9 @@ class InputState:
     skipped: Skipped = field(default_factory=list)
 
     @property
-    def version(self) -> tuple[int, int, str, str]:
+    def version(self) -> tuple[int, int, str]:
         """What the rows are of: another file or other options give another."""
-        return self.size, self.mtime_ns, self.digest, self.options
+        return self.size, self.mtime_ns, self.options
 
 
 def input_of(source: str, inputs: dict[str, Any]) -> str:
@@ -117,6 +120,21 @@ class State:
     def _of_now(self, now: InputState) -> list[InputState]:
         return [state for state in self._begun.get(now.source, []) if state.version == now.version]
 
+    def now(self, item: Input, options: str) -> InputState:
+        """An input as it is now; of a file that has another time and the same content the time that is known.
+
+        Raises:
+            OSError: if it is gone.
+        """
+        size, mtime_ns = size_and_time(item)
+        state = InputState(item.name, size, mtime_ns, options)
+        known = [self.sources.get(item.name), *self._begun.get(item.name, [])]
+        alike = [other for other in known if other and (other.size, other.options) == (size, options)]
+        if alike and mtime_ns not in {other.mtime_ns for other in alike}:
+            digest = content_digest(item, size)
+            state.mtime_ns = next((o.mtime_ns for o in alike if digest and o.digest == digest), mtime_ns)
+        return state
+
     def has_changed(self, now: InputState) -> bool:
         """Whether rows of an input are of another version of it."""
         known = self.sources.get(now.source)
@@ -152,6 +170,7 @@ class State:
             parts = finished[-1].parts if finished else 0
             newest = {s.part: s for s in finished if s.parts == parts}
             if newest:
+                state.digest = next((s.digest for s in newest.values() if s.digest), "")
                 state.empty = sum(s.empty for s in newest.values())
                 state.skipped = [piece for s in newest.values() for piece in s.skipped]
                 result[name] = state
@@ -182,20 +201,11 @@ def _check(folder: Path, about: dict[str, Any], model: dict[str, Any]) -> None:
         )
 
 
-def state_of(item: Input, options: str) -> InputState:
-    """An input as it is now.
-
-    Raises:
-        OSError: if it is gone.
-    """
-    return InputState(item.name, **asdict(Fingerprint.of(item)), options=options)
-
-
 def sources_table(states: Iterable[InputState]) -> pa.Table:
     """As sources.parquet has it."""
     rows: list[dict[str, Any]] = [{**asdict(state), "skipped": json.dumps(state.skipped)} for state in states]
-    form = [("source", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("digest", pa.string())]
-    form += [("options", pa.string()), ("part", pa.int32()), ("parts", pa.int32()), ("finished", pa.bool_())]
+    form = [("source", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("options", pa.string())]
+    form += [("digest", pa.string()), ("part", pa.int32()), ("parts", pa.int32()), ("finished", pa.bool_())]
     return pa.Table.from_pylist(rows, pa.schema([*form, ("empty", pa.int64()), ("skipped", pa.string())]))
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from rsretrieval.archive.inputs import Input
 from rsretrieval.archive.options import Options
-from rsretrieval.archive.state import InputState, State, state_of
+from rsretrieval.archive.state import InputState, State
 from rsretrieval.embeddings import ArchiveError
 from rsretrieval.embeddings.file import NAME
 from rsretrieval.files import write_csv
@@ -73,9 +73,9 @@ class Work(NamedTuple):
         now, to_do = {}, []
         for item in inputs:
             try:
-                now[item.name] = state_of(item, text)
+                now[item.name] = state.now(item, text)
             except OSError:  # a link to nowhere: the reason is told when it is read
-                now[item.name] = InputState(item.name, -1, 0, "", text)
+                now[item.name] = InputState(item.name, -1, 0, text)
             if not state.is_done(now[item.name]):
                 to_do.append((item, now[item.name]))
         ids = state.ids_of({item.name: of for item, of in to_do})
