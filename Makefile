@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart rsicd-lite archive-demo install test test-slow soak mutants lint
+.PHONY: quickstart rsicd-lite archive-demo sweep-demo install test test-slow soak mutants lint
 
 quickstart: install
 	$(BIN)/rsretrieval fit -c quickstart
@@ -24,6 +24,10 @@ archive-demo: install
 	$(BIN)/rsretrieval search $(DEMO)/archive "two blue planes beside a runway" --k 24 --format gpkg --to $(DEMO)/answers.gpkg
 	$(BIN)/rsretrieval search $(DEMO)/archive "two blue planes beside a runway" --k 24 --format png --to $(DEMO)/answers.png
 	$(BIN)/python benchmarks/archive_demo.py check $(DEMO)
+
+# A sweep over the embedded scenes, without a server; called again it goes on.
+sweep-demo: install
+	$(BIN)/rsretrieval sweep demo --jobs 2
 
 install: .venv/installed
 

@@ -2,7 +2,7 @@
 
 Prints what `validate` reports with ties against and for, and the same three figures (text to image) of searches.
 
-    python benchmarks/archive_recall.py --path FOLDER [--model rsicd-lite] [--captions 0]
+    python benchmarks/archive_recall.py --path FOLDER [--dtypes float16] [--kinds flat] [--captions 1]
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--path", required=True)
     parser.add_argument("--model", default="rsicd-lite")
     parser.add_argument("--captions", type=int, default=0, help="of every image's; 0 for all")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "float16", "int8"])
+    parser.add_argument("--kinds", nargs="+", default=["flat", "hnsw", "lancedb"])
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     retriever = Retriever.from_pretrained(options.model)
@@ -47,10 +49,10 @@ def main() -> None:
         figures = retrieval_recall(image=images, text=sentences, owners=owners, ks=KS, ties=ties)
         print(f"validate, ties {ties}: " + " ".join(f"{figures[f't2i_R@{k}']:.2f}" for k in KS))  # noqa: T201
     with tempfile.TemporaryDirectory() as folder:
-        for dtype in ("float32", "float16", "int8"):
+        for dtype in options.dtypes:
             to = Path(folder) / dtype
             embed(retriever, str(next(Path(options.path).glob("valid*.parquet"))), to, dtype=dtype, progress=False)
-            for kind in ("flat", "hnsw", "lancedb") if dtype == "float32" else ("flat",):
+            for kind in options.kinds:
                 built = build_index(to, kind)
                 figures = searched(to, retriever, texts, records, kind)
                 print(f"{dtype}, {kind}: {figures}; recall@10 {built.recall_at_10:.4f}")  # noqa: T201

@@ -28,6 +28,7 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of a test stays in the user's cache, nor comes from it."""
     monkeypatch.setenv("RSRETRIEVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "wandb-data"))
 
 
 @pytest.fixture

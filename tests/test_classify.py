@@ -18,12 +18,12 @@ from torch import Tensor
 
 from rsretrieval import Retriever, cli
 from rsretrieval.classification import TEMPLATES, class_texts, classify, draw_confusion, summary
-from rsretrieval.classification.picture import CELL, GAP, RIGHT, WRONG
 from rsretrieval.classification.texts import in_words, read_names, read_templates
 from rsretrieval.data import Columns, DataError, MissingSplitError, Record, Source, build_source
 from rsretrieval.data.captions import cleaned_templates
 from rsretrieval.data.pictures import LabelledRows, labelled_rows, read_pictures
 from rsretrieval.metrics.classification import accuracy, confusion_matrix
+from rsretrieval.metrics.confusion_picture import CELL, GAP, RIGHT, WRONG
 
 
 @pytest.fixture

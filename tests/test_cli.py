@@ -12,10 +12,10 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-import wandb
 import yaml
 from local_hub import Fault, local_hub, write_dataset
 from PIL import Image
+from wandb_records import config, history, run_files
 
 from rsretrieval import cli
 from rsretrieval.cli import run_folder
@@ -106,10 +106,11 @@ def test_weights_and_biases_offline(
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = tmp_path / "run"
     cli.main(["fit", *tiny(run, tiny_data, tiny_bert, tiny_clip, CONFIGS[0]), "--trainer.logger=WandbLogger"])
-    wandb.finish()
-    (log,) = run.glob("wandb/offline-run-*/run-*.wandb")
-    content = log.read_bytes()
-    assert all(name in content for name in (b"val/mR", b"val/results", b"captions_per_image", b"stage"))
+    (log,) = run_files(run)
+    assert {"val/mR", "val/results.count", "stage/begins"} <= {name for row in history(log) for name in row}
+    settings = config(log)
+    assert settings["data.captions_per_image"] == 1
+    assert settings["trainer.logger.init_args.name"] is None  # CSVLogger's is not that of the W&B run
 
 
 def steps(run: Path) -> dict[tuple[int, int], float]:

@@ -32,7 +32,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_configurations_by_name_and_a_path_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(shipped()) == {file.stem for file in CONFIGS.glob("*.yaml")}
+    assert set(shipped()) == {file.stem for file in CONFIGS.glob("*.yaml")} | {"logger/wandb"}
     for name in ("quickstart", "quickstart.yaml"):
         assert find(name).samefile(CONFIGS / "quickstart.yaml")
     monkeypatch.chdir(tmp_path)

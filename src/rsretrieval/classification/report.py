@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from rsretrieval.classification.picture import draw_confusion
 from rsretrieval.classification.zero_shot import Classification
 from rsretrieval.files import write_csv, write_whole
+from rsretrieval.metrics.confusion_picture import draw_confusion
 
 PREDICTIONS, CLASSES, PICTURE = "predictions.csv", "classes.csv", "confusion.png"
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from rsretrieval import __version__
 from rsretrieval.cli.help import cached_help
+from rsretrieval.redaction import redacted
 
 TRAINER = "rsretrieval.cli.trainer"
 COMMANDS = {
@@ -27,6 +28,7 @@ COMMANDS = {
     "benchmark": ("rsretrieval.cli.benchmark", "recall of several models on several data sets, as one table"),
     "bank": ("rsretrieval.cli.bank", "a model with a bank of queries, to correct its scores for hubs"),
     "index": ("rsretrieval.cli.index", "an archive of embeddings made searchable, or what changed taken in"),
+    "sweep": ("rsretrieval.cli.sweep", "trials of a sweep's file, as of `wandb sweep`, without a server"),
     "models": ("rsretrieval.cli.models", "pre-trained models that are known by name, and how to check one"),
     "data": ("rsretrieval.cli.data", "data sets that are known by name; local copies of any"),
 }
@@ -59,6 +61,7 @@ def main(args: Sequence[str] | None = None) -> None:
         logging.getLogger(verbose).setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_worth_reading)
+        handler.addFilter(_without_secrets)
     importlib.import_module(place).main(arguments)
 
 
@@ -72,6 +75,12 @@ def _is_worth_reading(record: logging.LogRecord) -> bool:
     return record.levelno > logging.INFO or f"{os.sep}open_clip{os.sep}" not in record.pathname
 
 
+def _without_secrets(record: logging.LogRecord) -> bool:
+    """Hide secrets in a line of the log."""
+    record.msg, record.args = redacted(record.getMessage()), None
+    return True
+
+
 def entry() -> NoReturn:
     """The program: like :func:`main`, but an error that is the user's to fix is a message, not a traceback."""
     try:
@@ -79,7 +88,8 @@ def entry() -> NoReturn:
     except Exception as error:
         if os.environ.get("RSRETRIEVAL_TRACEBACK") or not _is_for_user(error):
             raise
-        sys.exit(f"rsretrieval: {type(error).__name__}: {error}\n(RSRETRIEVAL_TRACEBACK=1 shows where it was raised)")
+        message = redacted(f"rsretrieval: {type(error).__name__}: {error}")
+        sys.exit(f"{message}\n(RSRETRIEVAL_TRACEBACK=1 shows where it was raised)")
     sys.exit(0)
 
 

@@ -11,14 +11,17 @@ from typing import Any
 import rsretrieval
 from rsretrieval.compatibility import current_arguments, current_settings
 
+KINDS = ("*.yaml", "logger/*.yaml")
+"""Where configurations lie, below the folder of all."""
 _OPTIONS = ("-c", "--config")
 
 
 def shipped() -> dict[str, Path]:
-    """Name to file of each configuration that comes with the package."""
+    """Name to file of each configuration that comes with the package; those of loggers by ``logger/NAME``."""
     folders = [Path(folder) for folder in rsretrieval.__path__]
     places = [*(folder / "configs" for folder in folders), *(folder.parents[1] / "configs" for folder in folders)]
-    return {file.stem: file for place in reversed(places) for file in sorted(place.glob("*.yaml"))}
+    files = [(place, file) for place in reversed(places) for kind in KINDS for file in sorted(place.glob(kind))]
+    return {file.relative_to(place).with_suffix("").as_posix(): file for place, file in files}
 
 
 def find(name: str) -> Path:
@@ -31,9 +34,9 @@ def find(name: str) -> Path:
     if path.is_file():
         return path
     known = shipped()
-    if path.stem in known and path.suffix in ("", ".yaml") and path.parent == Path():
-        return known[path.stem]
-    raise FileNotFoundError(f"there is no configuration '{name}': give a file, or one of {sorted(known)}")
+    if path.suffix in ("", ".yaml") and path.with_suffix("").as_posix() in known:
+        return known[path.with_suffix("").as_posix()]
+    raise FileNotFoundError(f"there is no configuration '{name}': give a file, or one of {list(known)}")
 
 
 def resolve(arguments: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:

@@ -13,7 +13,9 @@ from filelock import FileLock, Timeout
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+from rsretrieval.files import write_text
 from rsretrieval.models.checkpoint import CheckpointError, load_checkpoint
+from rsretrieval.redaction import redacted, redacted_values
 
 log = logging.getLogger(__name__)
 LEFT_BEHIND = 20
@@ -21,7 +23,7 @@ LEFT_BEHIND = 20
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes the whole configuration to ``config.yaml`` in the run's folder, and to the logger."""
+    """Writes the whole configuration to ``config.yaml`` in the run's folder, and to the logger; without secrets."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - LightningCLI's own arguments
         super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
@@ -31,12 +33,10 @@ class RunConfig(SaveConfigCallback):
         if stage != "fit":
             return
         path = Path(trainer.default_root_dir) / "config.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.parser.dump(self.config, skip_none=False))
+        write_text(path, redacted(self.parser.dump(self.config, skip_none=False)))
+        settings = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
         for logger in trainer.loggers:
-            logger.log_hyperparams(
-                {"config": json.loads(self.parser.dump(self.config, format="json", skip_none=False))}
-            )
+            logger.log_hyperparams({"config": redacted_values(settings)})
 
 
 def find_checkpoint(folder: Path, which: str) -> Path:
@@ -90,7 +90,7 @@ def set_aside(checkpoints: Path) -> None:
     )
 
 
-def lock_folder(root: Path, command: Literal["fit", "predict"] = "fit") -> FileLock:
+def lock_folder(root: Path, command: Literal["fit", "predict", "sweep"] = "fit") -> FileLock:
     """Keep other runs of a command out of a run's folder; the system lets them in when this process ends, however.
 
     Raises:
@@ -101,9 +101,9 @@ def lock_folder(root: Path, command: Literal["fit", "predict"] = "fit") -> FileL
     try:
         lock.acquire(timeout=LEFT_BEHIND)
     except Timeout as error:
-        what = {"fit": "trains", "predict": "predicts"}[command]
+        what = {"fit": "trains", "predict": "predicts", "sweep": "runs a sweep"}[command]
+        option = "--to" if command == "sweep" else "--trainer.default_root_dir"
         raise RuntimeError(
-            f"another process {what} in '{root}': wait until it ends, or give this run a folder of its own as "
-            "--trainer.default_root_dir"
+            f"another process {what} in '{root}': wait until it ends, or give this one a folder of its own as {option}"
         ) from error
     return lock

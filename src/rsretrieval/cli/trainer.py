@@ -16,7 +16,9 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from rsretrieval.cli.agent import arguments_of_agent, of_trial
 from rsretrieval.cli.configs import given, resolve
+from rsretrieval.cli.loggers import begin_loggers, end_loggers, refused_without_package, settle_loggers
 from rsretrieval.cli.plugins import add_plugins, load_plugins, named_plugins
 from rsretrieval.cli.pretrained import named_as_checkpoint, settings_of_model
 from rsretrieval.cli.run_folder import RunConfig, find_checkpoint, lock_folder, set_aside
@@ -26,7 +28,13 @@ from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.models.checkpoint import load_checkpoint
 from rsretrieval.models.config import check_remote_code
 from rsretrieval.models.weights import tensors_follow
-from rsretrieval.training.callbacks import EmbeddingWriter, RetrievalReport, ValueGuidedLearning
+from rsretrieval.training.callbacks import (
+    EmbeddingWriter,
+    RetrievalReport,
+    Tracking,
+    TrainingFigures,
+    ValueGuidedLearning,
+)
 from rsretrieval.training.checkpoint_io import write_checkpoints_whole
 from rsretrieval.training.module import RetrievalModule
 from rsretrieval.training.schedule import PAPER_STAGES
@@ -76,6 +84,8 @@ class RetrievalCLI(LightningCLI):
         for name in ("checkpoint", "last", "resume"):
             parser.add_lightning_class_args(ModelCheckpoint, name)
         parser.add_lightning_class_args(RetrievalReport, "report")
+        parser.add_lightning_class_args(TrainingFigures, "figures")
+        parser.add_lightning_class_args(Tracking, "tracking")
         parser.add_lightning_class_args(EmbeddingWriter, "embeddings")
         parser.set_defaults(DEFAULTS)
         if not (self.subclass_mode_model or self.subclass_mode_data):
@@ -96,17 +106,15 @@ class RetrievalCLI(LightningCLI):
             config.return_predictions = False  # nobody takes them here, and Lightning would keep them all
         for group in (config.checkpoint, config.last, config.resume):
             group.dirpath = group.dirpath or str(root / "checkpoints")
-        loggers = config.trainer.logger
-        for logger in loggers if isinstance(loggers, list) else [loggers]:
-            if hasattr(logger, "init_args") and logger.init_args.get("save_dir", "?") in (None, "", "."):
-                logger.init_args.save_dir = str(root)
+        settle_loggers(config.trainer.logger, root)
         if config.get("ckpt_path") in ("best", "last"):
             config.ckpt_path = str(find_checkpoint(Path(config.checkpoint.dirpath), config.ckpt_path))
 
     def instantiate_classes(self) -> None:
         """With a checkpoint to come, towers need no weights of their own: every tensor is in it."""
         config: Any = self.config[self.subcommand] if self.subcommand else self.config
-        with tensors_follow() if config.get("ckpt_path") else nullcontext():
+        weights = tensors_follow() if config.get("ckpt_path") else nullcontext()
+        with weights, refused_without_package(config.trainer.logger):
             super().instantiate_classes()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -126,19 +134,37 @@ class RetrievalCLI(LightningCLI):
             self._lock = lock_folder(Path(self.trainer.default_root_dir))
             if config.ckpt_path is None and self.trainer.checkpoint_callbacks and not config.trainer.fast_dev_run:
                 set_aside(Path(config.checkpoint.dirpath))
+        self._begin_loggers(trains=True)
+
+    def _begin_loggers(self, *, trains: bool = False) -> None:
+        """A run goes on where its checkpoint is of this folder."""
+        config: Any = self.config[self.subcommand]
+        folder = Path(config.checkpoint.dirpath).resolve()
+        goes_on = config.ckpt_path is not None and Path(config.ckpt_path).resolve().parent == folder
+        begin_loggers(self.trainer, goes_on=goes_on, trains=trains)
+
+    before_validate = before_test = _begin_loggers
 
     def before_predict(self) -> None:
         """Keep other processes from the files that this one writes."""
         self._lock = None
         if self.trainer.is_global_zero:
             self._lock = lock_folder(Path(self.trainer.default_root_dir), "predict")
+        self._begin_loggers()
 
     def after_fit(self) -> None:
         """See :meth:`before_fit`."""
+        end_loggers(self.trainer)
         if self._lock is not None:
             self._lock.release(force=True)
 
     after_predict = after_fit
+
+    def after_validate(self) -> None:
+        """See :meth:`_begin_loggers`."""
+        end_loggers(self.trainer)
+
+    after_test = after_validate
 
 
 def builds_model(arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> bool:
@@ -183,13 +209,15 @@ def names_class(part: str, arguments: Sequence[str], contents: Iterable[dict[str
     )
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str], cli: type[RetrievalCLI] = RetrievalCLI) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict``, the first of the arguments."""
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a user's own classes lie beside his configuration
-    resolved, contents = resolve(named_as_checkpoint(arguments))
+    resolved, contents = resolve(arguments_of_agent(named_as_checkpoint(arguments)))
+    root = given("trainer.default_root_dir", resolved, contents) or DEFAULTS["trainer.default_root_dir"]
+    resolved += of_trial(resolved[0], str(root))
     own_model, own_data = (names_class(part, resolved, contents) for part in ("model", "data"))
     name = given("model.pretrained", resolved, contents)
     if not own_model and (name is not None or not builds_model(resolved, contents)):
@@ -199,7 +227,7 @@ def main(arguments: Sequence[str]) -> None:
             settings = settings_of_model(name, with_data=not own_data)
         resolved = [*resolved[:1], *settings, *resolved[1:]]
     with exit_status_of_signals():
-        RetrievalCLI(
+        cli(
             LightningModule if own_model else RetrievalModule,
             LightningDataModule if own_data else RetrievalDataModule,
             subclass_mode_model=own_model,

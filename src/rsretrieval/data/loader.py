@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -63,6 +64,7 @@ class EpochLoader(DataLoader[Batch]):
     Attributes:
         max_broken: see the arguments.
         unreadable: names of the broken rows that this process came upon, with the reasons.
+        waited: seconds that this process has waited for batches so far.
     """
 
     dataset: RetrievalStream
@@ -82,6 +84,7 @@ class EpochLoader(DataLoader[Batch]):
         stream.buffers = (self.prefetch_factor or 0) + 2
         self._epoch, self._position, self.max_broken = epoch, position, max_broken
         self.unreadable: dict[str, str] = {}
+        self.waited = 0.0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """The current epoch's batches; the rest of them, in the first iteration after a resume.
@@ -93,13 +96,25 @@ class EpochLoader(DataLoader[Batch]):
         length = len(stream)
         taken = position.start(epoch) if position is not None else 0
         stream.epoch, stream.skip = epoch, taken if taken < length else 0
-        for number, batch in enumerate(super().__iter__(), stream.skip + 1):
+        for number, batch in enumerate(self._timed(super().__iter__), stream.skip + 1):
             if position is not None:
                 position.epoch, position.batches, position.is_complete = epoch, number, number == length
             self._check_skipped(batch)
             # A worker writes to the same buffer again; pinning has copied the images already.
             reused = self.num_workers > 0 and not batch.images.is_pinned()
             yield batch._replace(images=batch.images.clone()) if reused else batch
+
+    def _timed(self, begin: Callable[[], Iterator[Batch]]) -> Iterator[Batch]:
+        """Batches, and in ``waited`` how long each took to come; the first one with the start of the workers."""
+        batches: Iterator[Batch] | None = None
+        while True:
+            asked = time.monotonic()
+            batches = begin() if batches is None else batches
+            batch = next(batches, None)
+            self.waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
 
     def _check_skipped(self, batch: Batch) -> None:
         stream = self.dataset

@@ -11,6 +11,7 @@ from typing import Any
 
 from rsretrieval.data.order import has_blocks
 from rsretrieval.data.table import Table
+from rsretrieval.redaction import redacted, redacted_values
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ class CheckpointedPosition:
             "batches": trained_batches(self._position, self.trainer),
             **division(self, self.trainer, self._tables.get(("train", True))),
             "revision": self._settled,
-            "source": [self.source_name, self.path],
+            "source": [self.source_name, redacted(self.path)],
             # Not for the position: what an exported model is used with, as it was evaluated.
             "max_words": self.max_words,
             "eval_image_size": self.eval_image_size,
@@ -196,7 +197,8 @@ class CheckpointedPosition:
 
     def _follow_revision(self, state: Mapping[str, Any]) -> None:
         revision = state.get("revision")
-        if self.revision is None and revision and state.get("source") == [self.source_name, self.path]:
+        source = redacted_values([self.source_name, self.path])
+        if self.revision is None and revision and redacted_values(state.get("source")) == source:
             if self._settled not in (None, revision):
                 log.info("reading revision %s as the checkpoint did, not the newest, %s", revision, self._settled)
             self._settle(revision)

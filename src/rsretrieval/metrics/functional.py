@@ -100,21 +100,34 @@ def recall_of_pairs(
     Raises:
         ValueError: for NaN or infinity.
     """
+    recall = {
+        f"{name}_R@{k}": 100 * float(hit_probability(*counts, k, ties).mean())
+        for name, counts in ranks_of_pairs(image, text, captions, images).items()
+        for k in ks
+    }
+    return {**recall, "mR": sum(recall.values()) / len(recall)}
+
+
+def ranks_of_pairs(
+    image: Tensor, text: Tensor, captions: Tensor, images: Tensor
+) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Where each query's best own item stands; the arguments are those of :func:`recall_of_pairs`.
+
+    Returns:
+        ``i2t`` and ``t2i`` to the first three arguments of :func:`hit_probability`, ``(N,)`` and ``(Q,)``.
+
+    Raises:
+        ValueError: for NaN or infinity.
+    """
     check_finite(image, text)
     image, text = (x if x.dtype == torch.float64 else x.float() for x in (image, text))
     distinct_images, image_row, image_count = torch.unique(image, dim=0, return_inverse=True, return_counts=True)
     distinct_texts, text_row, text_count = torch.unique(text, dim=0, return_inverse=True, return_counts=True)
-    directions = {
+    return {
         # The gallery is given by its distinct rows; the queries as they are.
         "i2t": _ranks(image, distinct_texts, (images, text_row[captions]), text_count),
         "t2i": _ranks(text, distinct_images, (captions, image_row[images]), image_count),
     }
-    recall = {
-        f"{name}_R@{k}": 100 * float(hit_probability(*counts, k, ties).mean())
-        for name, counts in directions.items()
-        for k in ks
-    }
-    return {**recall, "mR": sum(recall.values()) / len(recall)}
 
 
 def retrieval_recall(

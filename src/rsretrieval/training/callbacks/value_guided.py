@@ -15,6 +15,9 @@ from rsretrieval.training.schedule import PAPER_STAGES, Stage, check_stages, sta
 class ValueGuidedLearning(Callback):
     """Sets the module's stage from the epoch alone, and logs its number and the retrieval metrics.
 
+    Beside ``stage``, counted from 1, ``weight/LOSS`` of every loss of the schedule; and once, at the first step of a
+    stage, ``stage/begins``.
+
     ``val/i2t_R@1`` … ``val/mR`` after each epoch, ``test/…`` in ``test``; and in ``validate`` and ``test``, where
     ``model.hubness`` is set, ``val_hubness_corrected/…``. Logged by the module, they reach checkpoints and every
     logger.
@@ -35,6 +38,12 @@ class ValueGuidedLearning(Callback):
             number = stage_at(self.stages, trainer.current_epoch)
             pl_module.stage = self.stages[number]
             pl_module.log("stage", float(number + 1), prog_bar=True)
+            names = dict.fromkeys(name for stage in self.stages for name in stage.losses)
+            pl_module.log_dict({f"weight/{name}": float(pl_module.stage.losses.get(name, 0.0)) for name in names})
+            if batch_idx == 0 and trainer.current_epoch == pl_module.stage.from_epoch:
+                mark = {"stage/begins": float(number + 1), "epoch": trainer.current_epoch}
+                for logger in trainer.loggers:
+                    logger.log_metrics(mark, step=trainer.global_step)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the validation split's figures."""
