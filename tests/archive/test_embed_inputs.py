@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from archives import noise, png, rows, vectors, write_pictures, write_raster
+from filelock import FileLock
 from local_hub import local_hub, write_dataset
 from PIL import Image
 
@@ -103,6 +104,7 @@ def test_what_is_refused(retriever: Retriever, tmp_path: Path) -> None:
     (tmp_path / "bad" / "a.jpg").write_bytes(b"none")
     with pytest.raises(ArchiveError, match=r"no picture of 1 files could be embedded; the first of 1: a\.jpg: it"):
         run(retriever, tmp_path / "bad", tmp_path / "to2")
+    assert not (tmp_path / "to2" / "embeddings.parquet").exists()
     write_pictures(tmp_path / "images", 2)
     for wrong in ({"tile": "0"}, {"tile": "20", "overlap": "20"}, {"gsd": -1.0}, {"tile": "big"}, {"dates": "none"}):
         with pytest.raises(ArchiveError):
@@ -207,6 +209,26 @@ def test_dates(retriever: Retriever, tmp_path: Path, caplog: pytest.LogCaptureFi
     run(retriever, images, tmp_path / "to", Options(dates=str(tmp_path / "dates.csv")))
     dated = {row["id"]: (str(row["datetime"])[:19], row["datetime_origin"]) for row in rows(tmp_path / "to")}
     assert dated["c.png"] == ("2020-02-03 03:05:06", "CSV")
+
+
+def test_an_archive_among_its_images_is_no_image(retriever: Retriever, tmp_path: Path) -> None:
+    write_pictures(tmp_path, 2)
+    to = tmp_path / "archive"
+    run(retriever, tmp_path, to)
+    again = run(retriever, tmp_path, to)
+    assert (again.rows, again.done, again.skipped) == (2, 2, 0)
+    assert [row["source"] for row in rows(to)] == ["0.png", "1.png"]
+
+
+def test_one_call_at_a_time(retriever: Retriever, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "images", 1)
+    to = tmp_path / "to"
+    to.mkdir()
+    with FileLock(to / ".lock"), pytest.raises(ArchiveError, match="another process writes to"):
+        run(retriever, tmp_path / "images", to)
+    run(retriever, tmp_path / "images", to)
+    with FileLock(to / ".lock", timeout=0):  # is free again
+        pass
 
 
 def test_what_is_said_once(retriever: Retriever, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

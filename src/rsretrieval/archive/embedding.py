@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -81,7 +82,7 @@ def embed(
     if batch_size < 1 or (workers is not None and workers < 1):
         raise ArchiveError(f"batch_size={batch_size}, workers={workers}: give whole numbers, 1 or more")
     base = _root(root, names, folder)
-    inputs = find_inputs(names, base)
+    inputs = find_inputs(names, base, folder)
     if engine == "ray":
         needs("ray", "ray")
     processes = Processes(1 if engine == "ray" else devices, accelerator, precision)
@@ -113,19 +114,17 @@ def _ray_encoder(devices: int | str, *parts: Any) -> Encoder:  # noqa: ANN401 - 
     return encoder
 
 
-def _lock(folder: Path) -> FileLock:
-    """The folder for this call alone.
+def _lock(folder: Path) -> AbstractContextManager[object]:
+    """The folder for this call alone, until what is given back is left.
 
     Raises:
         ArchiveError: if another one writes to it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        lock.acquire()
+        return FileLock(folder / ".lock", timeout=0).acquire()
     except Timeout as error:
         raise ArchiveError(f"another process writes to '{folder}': wait until it has ended") from error
-    return lock
 
 
 def _root(root: str | None, images: Sequence[str], folder: Path) -> Path:

@@ -43,7 +43,7 @@ def finish(folder: Path, model: dict[str, Any], now: dict[str, InputState], drop
     result = {name: of for name, of in state.result(now).items() if name not in dropped}
     changed = dropped | {name for name, of in now.items() if state.has_changed(of)}
     new = _new_rows(state, result)
-    if state.old is None or changed or any(map(len, new)):
+    if any(map(len, new)) or (changed and state.old is not None):
         _write(state, model, new, changed)
     del new  # memory-mapped
     table = sources_table(result[name] for name in sorted(result))

@@ -53,13 +53,14 @@ class Input:
     kind: Kind
 
 
-def find_inputs(images: Sequence[str], root: Path) -> list[Input]:
+def find_inputs(images: Sequence[str], root: Path, archive: Path | None = None) -> list[Input]:
     """Everything that some names stand for, each once, in the order of their names.
 
     Args:
         images: folders (with all below them), patterns such as ``scenes/**/*.tif``, files, or ``hf://datasets/OWNER/NAME``
             with or without a folder or file of it.
         root: folder that names of inputs are relative to.
+        archive: folder that is no input, wherever it lies.
 
     Raises:
         ArchiveError: for a name that stands for nothing, a file outside of the root, or if there is no image at all.
@@ -67,7 +68,7 @@ def find_inputs(images: Sequence[str], root: Path) -> list[Input]:
     inputs: dict[str, Input] = {}
     others: Counter[str] = Counter()
     for image in images:
-        for place, kind in _places(image, others):
+        for place, kind in _places(image, others, archive):
             name = place if place.startswith(HUB) else _relative(Path(place), root)
             inputs.setdefault(name, Input(_without_revision(name), place, kind))
     if others:
@@ -81,7 +82,7 @@ def find_inputs(images: Sequence[str], root: Path) -> list[Input]:
     return [inputs[name] for name in sorted(inputs)]
 
 
-def _places(image: str, others: Counter[str]) -> Iterator[tuple[str, Kind]]:
+def _places(image: str, others: Counter[str], archive: Path | None) -> Iterator[tuple[str, Kind]]:
     if image.startswith(HUB):
         from rsretrieval.archive.hub import files_on_hub
 
@@ -96,19 +97,20 @@ def _places(image: str, others: Counter[str]) -> Iterator[tuple[str, Kind]]:
                 "hf://datasets/OWNER/NAME of the Hugging Face hub"
             )
         for match in matches:
-            yield from _places(match, others)
+            yield from _places(match, others, archive)
         return
     if path.is_dir() and not _is_product(path):
-        yield from _below(path, others)
+        yield from _below(path, others, archive)
         return
     # A file by its own name may be any of GDAL's; of a JSON that is no item it is said what is.
     yield os.fspath(path), kind_of(path) or ("stac" if path.suffix.lower() == ".json" else "raster")
 
 
-def _below(folder: Path, others: Counter[str]) -> Iterator[tuple[str, Kind]]:
+def _below(folder: Path, others: Counter[str], archive: Path | None) -> Iterator[tuple[str, Kind]]:
     products: set[Path] = set()
+    own = archive and Path(os.path.abspath(archive))
     for file in walk(folder):
-        if is_hidden(file, folder):
+        if is_hidden(file, folder) or own in Path(os.path.abspath(file)).parents:
             continue
         product = next((parent for parent in file.parents if _is_product(parent) and folder in parent.parents), None)
         kind = kind_of(product or file)

@@ -96,7 +96,7 @@ class State:
 
     def _read_sources(self) -> dict[str, InputState]:
         file = self.folder / SOURCES
-        if self.old is None or not file.exists():
+        if not file.exists():
             return {}
         try:
             rows = pq.read_table(file).to_pylist()
