@@ -189,6 +189,8 @@ def test_damage_is_named(retriever: Retriever, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(ArchiveError, match=r"embeddings\.parquet' cannot be read .*it is damaged"):
         run(retriever, tmp_path / "images", tmp_path / "to")
+    file.unlink()
+    assert run(retriever, tmp_path / "images", tmp_path / "to").rows == 3
 
 
 def test_dates(retriever: Retriever, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

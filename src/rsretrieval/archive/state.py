@@ -109,7 +109,7 @@ class State:
     def is_done(self, now: InputState) -> bool:
         """Whether every piece of an input is embedded as it is now; what could not be read is tried again."""
         known = self.sources.get(now.source)
-        if known is not None and known.version == now.version:
+        if self.old is not None and known is not None and known.version == now.version:
             return not known.skipped
         of_parts: dict[int, set[int]] = {}
         for state in self._of_now(now):
@@ -164,7 +164,7 @@ class State:
 
     def result(self, now: dict[str, InputState]) -> dict[str, InputState]:
         """What sources.parquet says once all shards are sorted in."""
-        result = dict(self.sources)
+        result = dict(self.sources) if self.old is not None else {}
         for name, state in now.items():
             finished = [s for s in self._of_now(state) if s.finished]
             parts = finished[-1].parts if finished else 0
