@@ -176,7 +176,7 @@ def test_one_training_a_folder(
     with subprocess.Popen([sys.executable, "-c", hold, str(run / "fit.lock")], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(RuntimeError, match=r"another process trains in .*: wait until it ends, or give this run a"):
+        with pytest.raises(RuntimeError, match=r"another process trains in .*: wait until it ends, or give this one a"):
             cli.main(args)
         other.kill()
     cli.main(args)

@@ -138,8 +138,10 @@ def released_names() -> dict[str, str]:
 
 @pytest.mark.skipif(not (GOLDEN / "fgis.npz").is_file(), reason=f"the 8 MB of FGIS are not in {GOLDEN}")
 def test_fgis() -> None:
-    g = {key: value.float() for key, value in read(GOLDEN / "fgis.npz").items()}
-    fgis = FGIS(early_channels=g["stem"].shape[1]).eval()
+    # In double precision: in single the reference's own steps are off by up to 5e-5, and ours by more or less, as the
+    # processor adds.
+    g = {key: value.double() for key, value in read(GOLDEN / "fgis.npz").items()}
+    fgis = FGIS(early_channels=g["stem"].shape[1]).eval().double()
     shapes = {key: value.shape for key, value in fgis.state_dict().items()}
     fgis.load_state_dict({o: g[f"param.{t}"].reshape(shapes[o]) for o, t in released_names().items()})
     with torch.no_grad():
@@ -148,5 +150,7 @@ def test_fgis() -> None:
         first = fgis.graph[0](nodes)
         second = fgis.graph[1](first)
         output = fgis(g["stem"], g["conv_global"], g["tokens"][:, 0], g["tokens"][:, 1:])
-    for got, name in ((sfgs, "sfgs"), (first, "graph_step1"), (second, "graph_step2"), (output, "output")):
+    for got, name in ((sfgs, "sfgs"), (output, "output")):
         torch.testing.assert_close(got, g[name], **TOLERANCE)
+    for got, name in ((first, "graph_step1"), (second, "graph_step2")):
+        torch.testing.assert_close(got, g[name], rtol=1e-4, atol=6e-5)

@@ -404,6 +404,6 @@ def test_the_command_keeps_nothing_and_runs_once_in_a_folder(
     with subprocess.Popen(hold, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        with pytest.raises(RuntimeError, match=r"another process predicts in .*: wait until it ends, or give this run"):
+        with pytest.raises(RuntimeError, match=r"another process predicts in .*: wait until it ends, or give this one"):
             cli.main(args)
         process.kill()

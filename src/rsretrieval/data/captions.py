@@ -63,7 +63,7 @@ def cleaned_sentences(texts: Iterable[str], max_words: int) -> tuple[list[str], 
         ValueError: for a sentence without a word.
     """
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
-        raise TypeError(f"give a list of sentences, not one {type(texts).__name__}: [sentence]")
+        raise TypeError(f"encode_texts takes a list of sentences, not one {type(texts).__name__}: give [sentence]")
     sentences = list(texts)
     for number, text in enumerate(sentences):
         if not isinstance(text, str):
