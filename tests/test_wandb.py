@@ -476,7 +476,9 @@ def test_wrong_numbers_are_refused() -> None:
 @pytest.mark.slow
 def test_killed_and_resumed_under_two_processes(tmp_path: Path) -> None:
     """One W&B run of two processes, killed in mid-epoch; the rest follows in the same, no step twice and none lost."""
-    env = {**os.environ, "WANDB_MODE": "offline", "PYTHONPATH": str(Path(__file__).parent)}
+    # The service of W&B that another test began in this process would outlive the killed one, and hold its run.
+    env = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    env |= {"WANDB_MODE": "offline", "PYTHONPATH": str(Path(__file__).parent)}
     ddp = ["--trainer.strategy=ddp", "--trainer.devices=2", "--report.queries=0"]
     args = arguments(
         tmp_path, *ddp, "--trainer.max_epochs=1", "--trainer.limit_train_batches=6", "--resume.every_n_train_steps=2"
