@@ -209,3 +209,15 @@ def test_what_cannot_be_a_band_is_refused_by_name(tmp_path: Path) -> None:
         names_of(" , ")
     assert names_of("B04,B03 B02") == ["B04", "B03", "B02"]
     assert names_of(None) == []
+
+
+def test_a_mean_that_equals_no_data_is_a_value(tmp_path: Path) -> None:
+    """A quarter of the way from 6 to 10 is 7, which stands for no data in the file."""
+    coarse = np.tile(np.array([6, 10], np.float32), (6, 3))
+    fine = write_raster(tmp_path / "fine.tif", np.ones((12, 12), np.uint8), 10)
+    file = write_raster(tmp_path / "coarse.tif", coarse, 20)
+    values = read(stack([BandFile(str(fine), 1, "a", 0.5), BandFile(str(file), 1, "b", 1.0, 0.0, 7.0)]))[1]
+    wanted = enlarged(coarse, 2, 7.0)
+    assert (wanted == 7).any()
+    assert not np.isnan(wanted).any()
+    np.testing.assert_allclose(values, wanted, atol=1e-5)

@@ -181,7 +181,7 @@ def _band(
         _scale(source, band, nodata)
     if dataset.shape != shape:
         coarse = Element("VRTDataset", rasterXSize=str(dataset.width), rasterYSize=str(dataset.height))
-        if band.is_scaled:
+        if scaled:
             nodata = LOWEST  # and not NaN, which GDAL spreads over the pixels beside
             coarse.append(_band_of(1, "float32", nodata, source))
         else:
