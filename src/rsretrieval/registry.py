@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 Entry = TypeVar("Entry")
@@ -14,6 +14,17 @@ class UnknownNameError(ValueError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+def meant(name: str, known: Iterable[str], count: int = 2, cutoff: float = 0.4) -> str:
+    """The near names to one that is not known, for the end of a sentence; empty where none is near.
+
+    Example:
+        >>> meant("val/mr", ["val/mR", "train/loss"])
+        ', meant is perhaps val/mR'
+    """
+    near = difflib.get_close_matches(name, list(known), count, cutoff)
+    return f", meant is perhaps {' or '.join(near)}" if near else ""
 
 
 def _origin(entry: object) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from searched import outline, unit, write_archive
 
-from rsretrieval.archive import edit
+from rsretrieval.archive import rewrite
 from rsretrieval.archive.edit import merge, remove_rows
 from rsretrieval.archive.index import build_index, open_index
 from rsretrieval.archive.state import InputState, sources_table
@@ -180,7 +180,7 @@ def test_a_merge_that_ends_early_can_be_called_again(tmp_path: Path, monkeypatch
     write(a, {f"{number}.png": vectors[number] for number in range(3)})
     write(b, {f"{number}.png": vectors[number] for number in range(3, 6)})
     before = rows_of(a)
-    for owner, name in ((edit, "write_shard"), (edit, "write_sorted")):
+    for owner, name in ((rewrite, "write_shard"), (rewrite, "write_sorted")):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):

@@ -19,6 +19,7 @@ from rsretrieval.archive.index.exact import search_blocks
 from rsretrieval.archive.index.faiss_kinds import Flat
 from rsretrieval.archive.index.lookup import Lookup
 from rsretrieval.archive.index.measure import Moments, recall
+from rsretrieval.archive.lock import alone
 from rsretrieval.embeddings import ArchiveError, EmbeddingsFile
 
 KINDS = ("flat", "hnsw", "lancedb")
@@ -394,7 +395,7 @@ def test_what_cannot_be_indexed_is_told(tmp_path: Path) -> None:
         build_index(tmp_path, "flit")
     with pytest.raises(ArchiveError, match="sample=0"):
         build_index(tmp_path, sample=0)
-    with place.alone(tmp_path), pytest.raises(ArchiveError, match="another process"):
+    with alone(tmp_path), pytest.raises(ArchiveError, match="another process"):
         build_index(tmp_path)
     write_archive(tmp_path, clusters(3)[:0])
     with pytest.raises(ArchiveError, match="has no rows"):

@@ -5,29 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rsretrieval.archive.index.place import alone
 from rsretrieval.archive.item import ITEM, write_item
+from rsretrieval.archive.lock import alone
+from rsretrieval.archive.rewrite import rewrite
 from rsretrieval.archive.state import SOURCES
-from rsretrieval.embeddings import ArchiveError, EmbeddingsFile, read_shard, shard_files, write_sorted
-from rsretrieval.embeddings.file import KEY, NAME
-from rsretrieval.embeddings.rows import keys, schema
-from rsretrieval.embeddings.shards import write_shard
+from rsretrieval.embeddings import ArchiveError, EmbeddingsFile
+from rsretrieval.embeddings.rows import keys
 from rsretrieval.files import write_whole
 
 log = logging.getLogger(__name__)
-PARTS = "edit"
-"""Folder of an archive for rows that are being sorted in."""
 Rename = Callable[[str], str]
 
 
@@ -186,20 +181,8 @@ def _both(
 
 
 def _rewrite(archive: EmbeddingsFile, parts: Iterable[pa.Table]) -> None:
-    """Replace the archive's file by rows that come in parts, as large as memory may be."""
-    folder, form = archive.file.parent, schema(archive.width, archive.about["data_type"])
-    shutil.rmtree(folder / PARTS, ignore_errors=True)
-    for number, part in enumerate(part for part in parts if len(part)):
-        for name in form.names:
-            if name not in part.column_names:  # no row of that archive has a place
-                part = part.append_column(form.field(name), pa.nulls(len(part), form.field(name).type))
-        part = part.select(form.names).cast(form)
-        write_shard(folder / PARTS / f"00000-{number:06d}.arrow", part, {})
-    tables = [read_shard(file).replace_schema_metadata(None) for file in shard_files(folder / PARTS)]
-    about = {**archive.about, "written": str(uuid4())}
-    write_sorted(folder / NAME, tables, {KEY: about})
-    del tables  # memory-mapped
-    shutil.rmtree(folder / PARTS, ignore_errors=True)
+    folder = archive.file.parent
+    about = rewrite(folder, archive.about, parts)
     if (folder / ITEM).is_file():
         write_item(folder, about)
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
-
-from filelock import FileLock, Timeout
 
 from rsretrieval import __version__
 from rsretrieval.archive.encode import Encoder
@@ -17,6 +14,7 @@ from rsretrieval.archive.extra import needs
 from rsretrieval.archive.finish import finish
 from rsretrieval.archive.ground import TrainingScale
 from rsretrieval.archive.inputs import find_inputs
+from rsretrieval.archive.lock import alone
 from rsretrieval.archive.options import Options
 from rsretrieval.archive.pieces import Reader
 from rsretrieval.archive.processes import Processes
@@ -89,7 +87,8 @@ def embed(
     retriever, trained_on = _retriever(model, options, trust_remote_code=trust_remote_code)
     reader = Reader(retriever, options, TrainingScale(trained_on))
     about = _about(retriever, str(model) if isinstance(model, str) else "", folder, base, options, dtype, reader)
-    with processes.first_alone(lambda: _lock(folder)):
+    folder.mkdir(parents=True, exist_ok=True)
+    with processes.first_alone(lambda: alone(folder)):
         work = Work.of(State(folder, about), inputs, options)
         processes.wait()  # until all know what is there, before any writes
         parts = (retriever, reader, processes, about, folder, batch_size, workers or os.cpu_count() or 1)
@@ -112,19 +111,6 @@ def _ray_encoder(devices: int | str, *parts: Any) -> Encoder:  # noqa: ANN401 - 
     encoder = RayEncoder(*parts)
     encoder.actors = None if devices == "auto" else int(devices)
     return encoder
-
-
-def _lock(folder: Path) -> AbstractContextManager[object]:
-    """The folder for this call alone, until what is given back is left.
-
-    Raises:
-        ArchiveError: if another one writes to it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return FileLock(folder / ".lock", timeout=0).acquire()
-    except Timeout as error:
-        raise ArchiveError(f"another process writes to '{folder}': wait until it has ended") from error
 
 
 def _root(root: str | None, images: Sequence[str], folder: Path) -> Path:

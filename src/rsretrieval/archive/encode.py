@@ -10,15 +10,13 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from rsretrieval.archive.changes import content_digest
-from rsretrieval.archive.finish import notes
 from rsretrieval.archive.inputs import Input
 from rsretrieval.archive.loading import ahead
-from rsretrieval.archive.pieces import Loaded, Piece, Reader
+from rsretrieval.archive.pieces import UNREADABLE, Loaded, Piece, Reader, reason_of
 from rsretrieval.archive.processes import Processes
-from rsretrieval.archive.state import SHARDS, InputState
-from rsretrieval.embeddings import ArchiveError, ShardWriter, table
+from rsretrieval.archive.state import SHARDS, InputState, notes
+from rsretrieval.embeddings import ShardWriter, table
 from rsretrieval.embeddings.rows import schema
-from rsretrieval.images import BrokenImageError
 from rsretrieval.retriever import Retriever
 
 log = logging.getLogger(__name__)
@@ -87,13 +85,13 @@ class Encoder:
             loaded = self.reader.load(piece)
             state.digest = state.digest or content_digest(piece.input, state.size)
             return loaded
-        except (BrokenImageError, ArchiveError, OSError) as error:
+        except UNREADABLE as error:
             return error
 
     def _take(self, piece: Piece, state: InputState, loaded: Loaded | Exception | None) -> int:
         """Note what was read of a piece; the number of rows that it gives."""
         if isinstance(loaded, Exception):
-            self._skip(piece.id, state, str(loaded) or type(loaded).__name__)
+            self._skip(piece.id, state, reason_of(loaded))
         elif loaded is None:
             state.empty += 1
         else:
@@ -145,9 +143,9 @@ class Encoder:
                     if is_ours and piece.id not in ids:
                         found += 1
                         yield piece, state
-            except (BrokenImageError, ArchiveError, OSError) as error:
+            except UNREADABLE as error:
                 if self.processes.rank == 0:
-                    self._skip(item.name, state, str(error) or type(error).__name__)
+                    self._skip(item.name, state, reason_of(error))
             bar.total += found - 1
             bar.refresh()
             yield None, state

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from rsretrieval.archive.dates import Dates
@@ -23,10 +22,12 @@ from rsretrieval.archive.rasters.raster import Raster, is_raster, open_raster
 from rsretrieval.archive.rasters.scenes import Scene
 from rsretrieval.archive.rasters.tiles import Tile
 from rsretrieval.archive.tables import Member, ParquetImages, TarImages
-from rsretrieval.embeddings import Row
-from rsretrieval.images import Rendering, RenderingError, Scale, decode
+from rsretrieval.embeddings import ArchiveError, Row
+from rsretrieval.images import BrokenImageError, Rendering, RenderingError, Scale, decode
 from rsretrieval.images.samples import samples
 
+UNREADABLE = (BrokenImageError, ArchiveError, OSError)
+"""What is raised of an input or a piece that cannot be read."""
 OPEN = 64
 """Files that stay open, the last that were read."""
 
@@ -164,7 +165,7 @@ class Reader:
     def _tile(self, piece: Piece, tile: Tile) -> Loaded | None:
         raster, rendering, dated = self._raster(piece.input)
         bands = [] if self.viewer.channels != 3 else list(rendering.bands)
-        values = raster.read(tile, bands or None)
+        values = raster.read(tile, bands)
         if values is None:
             return None
         footprint = raster.footprint(tile)
@@ -172,7 +173,7 @@ class Reader:
         if footprint is not None:
             row = row._replace(geometry=footprint.wkb, bbox=footprint.bbox)
         shown = replace(rendering, bands=()) if bands else rendering
-        return Loaded(_dated(row, dated), self.viewer.square_of(_array(values), shown))
+        return Loaded(_dated(row, dated), self.viewer.square_of(values, shown))
 
     def _table(self, item: Input) -> ParquetImages | TarImages:
         kind: Callable[[str], Any] = ParquetImages if item.kind == "parquet" else TarImages
@@ -200,7 +201,7 @@ class Reader:
             preset = Scale.parse(scene.scale) if scene.scale and self.options.scale is None else rendering.scale
             rendering = Rendering(preset)
         if rendering.scale is not None:
-            rendering = replace(rendering, scale=raster.limits(rendering.scale, rendering.bands or None))
+            rendering = replace(rendering, scale=raster.limits(rendering.scale, rendering.bands))
         return OpenRaster(raster, rendering, self.dates.of_raster(item.name, raster, scene))
 
     def _scene(self, item: Input) -> Scene | None:
@@ -215,11 +216,12 @@ class Reader:
         return None
 
 
+def reason_of(error: Exception) -> str:
+    """Why something cannot be read, in words."""
+    return str(error) or type(error).__name__
+
+
 def _dated(row: Row, dated: Dated | None) -> Row:
     if dated is None:
         return row
     return row._replace(datetime=dated.datetime, datetime_origin=dated.origin)
-
-
-def _array(values: Any) -> NDArray[Any]:  # noqa: ANN401 - masked or not
-    return values if np.ma.isMaskedArray(values) else np.asarray(values)

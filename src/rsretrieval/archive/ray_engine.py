@@ -18,11 +18,10 @@ from rsretrieval.archive.extra import needs
 from rsretrieval.archive.inputs import Input
 from rsretrieval.archive.loading import ahead
 from rsretrieval.archive.options import Options
-from rsretrieval.archive.pieces import Loaded, Piece, Reader
+from rsretrieval.archive.pieces import UNREADABLE, Loaded, Piece, Reader, reason_of
 from rsretrieval.archive.state import InputState
-from rsretrieval.embeddings import ArchiveError, table
+from rsretrieval.embeddings import table
 from rsretrieval.embeddings.rows import DataType, schema
-from rsretrieval.images import BrokenImageError
 from rsretrieval.retriever import Retriever
 
 NUMBER, PROBLEM = "piece", "problem"
@@ -64,8 +63,8 @@ class Worker:
     def _load(self, piece: Piece) -> Loaded | str:
         try:
             return self.reader.load(piece) or ""
-        except (BrokenImageError, ArchiveError, OSError) as error:
-            return str(error) or type(error).__name__
+        except UNREADABLE as error:
+            return reason_of(error)
 
 
 class RayEncoder(Encoder):

@@ -201,6 +201,11 @@ def _check(folder: Path, about: dict[str, Any], model: dict[str, Any]) -> None:
         )
 
 
+def notes(model: dict[str, Any], inputs: list[InputState]) -> dict[bytes, bytes]:
+    """What a shard says of its rows."""
+    return {NOTE_MODEL: json.dumps(model).encode(), NOTE_INPUTS: json.dumps([asdict(of) for of in inputs]).encode()}
+
+
 def sources_table(states: Iterable[InputState]) -> pa.Table:
     """As sources.parquet has it."""
     rows: list[dict[str, Any]] = [{**asdict(state), "skipped": json.dumps(state.skipped)} for state in states]

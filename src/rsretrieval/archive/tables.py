@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import PurePosixPath
@@ -70,7 +71,7 @@ class ParquetImages:
     def members(self) -> Iterator[Member]:
         """Every image once: rows of one name and equal images are one, as tables of one row a caption have them."""
         names = self._names()
-        several = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+        several = {name for name, count in Counter(names).items() if count > 1}
         seen: dict[str, set[bytes]] = {}
         for row, name in enumerate(names):
             if name in several:

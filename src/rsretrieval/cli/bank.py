@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
+from rsretrieval.cli.lines import lines_with_words
 from rsretrieval.cli.plugins import add_plugins, load_plugins
 
 if TYPE_CHECKING:
@@ -114,7 +115,6 @@ def read_captions(file: Path) -> list[str]:
         DataError: naming the file, if it is not there, has no such line, or is a table.
     """
     from rsretrieval.data import DataError
-    from rsretrieval.data.captions import clean
     from rsretrieval.data.datasets.text_files import SUFFIXES
 
     if file.suffix.lower() in SUFFIXES | {".parquet", ".arrow"}:
@@ -123,18 +123,7 @@ def read_captions(file: Path) -> list[str]:
             f"--captions: '{file}' is a table, not a text of one caption a line: give it as a data set, {name} "
             "(folder:FILE for a table in text, parquet:FOLDER for parquet or arrow)"
         )
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"--captions: '{file}' cannot be read ({error}): give a text file, one caption a line"
-        ) from error
-    captions = [line for line in lines if clean(line)]
-    if not captions:
-        raise DataError(f"--captions: '{file}' holds no caption with a word in it: give one a line")
-    if wordless := len([line for line in lines if line]) - len(captions):
-        log.warning("--captions: lines of '%s' without a word are left out: %d", file, wordless)
-    return captions
+    return lines_with_words(file, "--captions", "caption", DataError)
 
 
 def bank_of_texts(retriever: Retriever, texts: Sequence[str], size: int, seed: int) -> QueryBank:

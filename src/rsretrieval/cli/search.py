@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
+from rsretrieval.cli.lines import lines_with_words
 from rsretrieval.cli.plugins import add_plugins, load_plugins
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def run(
 
     if queries is not None and text:
         raise ArchiveError("--queries takes the place of texts: leave one of them out")
-    lines = None if queries is None else read_queries(Path(queries).expanduser())
+    lines = (
+        None if queries is None else lines_with_words(Path(queries).expanduser(), "--queries", "query", ArchiveError)
+    )
     options["negatives_text"], options["negatives_image"] = _flat(options.pop("not")), _flat(options.pop("not_image"))
     opened = Archive.open(archive, **{name: options.pop(name) for name in OF_THE_MODEL})
     if lines is None:
@@ -127,24 +130,3 @@ def run(
 
 def _flat(values: list[list[str]]) -> list[str]:
     return [value for group in values for value in group]
-
-
-def read_queries(file: Path) -> list[str]:
-    """The lines of a text file that have a word.
-
-    Raises:
-        ArchiveError: naming the file, if it cannot be read or has no such line.
-    """
-    from rsretrieval.archive import ArchiveError
-    from rsretrieval.data.captions import clean
-
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, ValueError) as error:
-        raise ArchiveError(f"--queries: '{file}' cannot be read ({error}): give a text file, one a line") from error
-    queries = [line for line in lines if clean(line)]
-    if not queries:
-        raise ArchiveError(f"--queries: '{file}' holds no query with a word in it: give one a line")
-    if wordless := len([line for line in lines if line]) - len(queries):
-        log.warning("--queries: lines of '%s' without a word are left out: %d", file, wordless)
-    return queries

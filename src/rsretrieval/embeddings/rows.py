@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rsretrieval.embeddings.errors import ArchiveError
@@ -67,8 +68,30 @@ def table(rows: Sequence[Row], vectors: NDArray[np.float32], dtype: DataType) ->
     columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in INFORMATION}
     columns["bbox"] = [None if box is None else dict(zip(BOX.names, box, strict=True)) for box in columns["bbox"]]
     arrays = [pa.array(columns[name], kind) for name, kind in INFORMATION.items()]
-    stored = pa.FixedSizeListArray.from_arrays(pa.array(quantise(vectors, dtype).ravel()), vectors.shape[1])
-    return pa.Table.from_arrays([*arrays, stored], schema=form)
+    return pa.Table.from_arrays([*arrays, lists_of(quantise(vectors, dtype))], schema=form)
+
+
+def lists_of(vectors: NDArray[Any]) -> pa.FixedSizeListArray:
+    """``(N, d)`` as a column of lists of one size."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+
+
+def _stored(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
+    """``(N, d)`` of a column of lists of one size."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    numbers: NDArray[Any] = array.flatten().to_numpy(zero_copy_only=False)
+    return numbers.reshape(len(array), array.type.list_size)
+
+
+def degrees_and_pixels(information: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
+    """``west south east north`` of rows, null without a place, and ``width height`` in pixels of the file."""
+    columns: dict[str, pa.ChunkedArray | pa.Array] = {}
+    for side, name in zip(("west", "south", "east", "north"), BOX.names, strict=True):
+        placed = "bbox" in information.column_names
+        nothing = pa.nulls(len(information), pa.float64())
+        columns[side] = pc.struct_field(information.column("bbox"), name) if placed else nothing
+    left, top, right, bottom = (pc.list_element(information.column("pixel_bbox"), number) for number in range(4))
+    return {**columns, "width": pc.subtract(right, left), "height": pc.subtract(bottom, top)}
 
 
 def quantise(vectors: NDArray[np.float32], dtype: DataType) -> NDArray[Any]:
@@ -81,8 +104,7 @@ def quantise(vectors: NDArray[np.float32], dtype: DataType) -> NDArray[Any]:
 
 def vectors_of(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
     """``(N, d)`` float32 of a column of embeddings; L2-normalised again unless they are stored in float32."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    stored = array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
+    stored = _stored(column)
     vectors: NDArray[np.float32] = stored.astype(np.float32)
     if stored.dtype == np.float32:
         return vectors
@@ -92,9 +114,8 @@ def vectors_of(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
 
 def keys(ids: pa.ChunkedArray | pa.Array, embeddings: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
     """``(N,)`` numbers from 0, of rows by id and embedding: another vector under an id is another key."""
-    array = embeddings.combine_chunks() if isinstance(embeddings, pa.ChunkedArray) else embeddings
-    stored = array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
+    stored = _stored(embeddings)
     digests = (
         blake2b(id_.encode() + stored[row].tobytes(), digest_size=8).digest() for row, id_ in enumerate(ids.to_pylist())
     )
-    return np.fromiter((int.from_bytes(digest, "big") >> 1 for digest in digests), np.int64, len(array))
+    return np.fromiter((int.from_bytes(digest, "big") >> 1 for digest in digests), np.int64, len(stored))

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from rsretrieval.registry import meant
 from rsretrieval.sweeps.parameters import Parameter, SweepError, combinations, read_parameters
 
 METHODS = ("bayes", "grid", "random")
@@ -129,9 +130,7 @@ def check_figure(metric: str) -> None:
         SweepError: with the near names.
     """
     if metric not in FIGURES:
-        near = get_close_matches(metric, FIGURES, 2, 0.4)
-        meant = f", meant is perhaps {' or '.join(near)}" if near else ""
-        raise SweepError(f"the metric '{metric}' never comes{meant}; validation has {list(FIGURES)}")
+        raise SweepError(f"the metric '{metric}' never comes{meant(metric, FIGURES)}; validation has {list(FIGURES)}")
 
 
 def _halving(settings: object) -> Halving | None:

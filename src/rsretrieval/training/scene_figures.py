@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rsretrieval.data.table import Table
 from rsretrieval.metrics import SplitEmbeddings
+from rsretrieval.metrics.classification import confusion_matrix
 from rsretrieval.metrics.functional import hit_probability, ranks_of_pairs
 
 
@@ -52,10 +53,9 @@ def scene_figures(table: Table, embeddings: SplitEmbeddings, ks: tuple[int, ...]
         for k in ks
     }
     first = torch.cat([(part @ image.T).argmax(1) for part in torch.split(distinct, 1024)])[caption_rows]
-    confusion = torch.bincount(of_caption * len(present) + scenes[first], minlength=len(present) ** 2)
     return SceneFigures(
         names=[table.scene_names[scene] for scene in present.tolist()],
         images=torch.bincount(scenes, minlength=len(present)),
         recall={**recall, "mR": torch.stack(list(recall.values())).mean(0)},
-        confusion=confusion.reshape(len(present), len(present)),
+        confusion=confusion_matrix(of_caption, scenes[first], len(present)),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from rsretrieval.archive.index.base import INDEX_KINDS, Keys, Options, VectorIndex, Vectors
 from rsretrieval.archive.index.lookup import Lookup
 from rsretrieval.archive.index.measure import Moments, recall, sample_rows
-from rsretrieval.archive.index.place import alone, latest, written_whole
+from rsretrieval.archive.index.place import latest, written_whole
 from rsretrieval.archive.index.saved import (
     FOLDER,
     MOMENTS,
@@ -23,6 +23,7 @@ from rsretrieval.archive.index.saved import (
     sizes,
     write_report,
 )
+from rsretrieval.archive.lock import alone
 from rsretrieval.embeddings import ArchiveError, EmbeddingsFile
 from rsretrieval.embeddings.rows import keys as keys_of
 from rsretrieval.embeddings.rows import vectors_of

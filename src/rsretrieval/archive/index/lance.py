@@ -20,7 +20,6 @@ from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rsretrieval.archive.extra import needs
@@ -28,10 +27,10 @@ from rsretrieval.archive.index.base import Keys, Options, VectorIndex, Vectors, 
 from rsretrieval.archive.index.exact import SLACK, cosines, filled, ranked, search_blocks, settled
 from rsretrieval.archive.index.lookup import Lookup
 from rsretrieval.embeddings import ArchiveError
-from rsretrieval.embeddings.rows import INFORMATION, vectors_of
+from rsretrieval.embeddings.rows import INFORMATION, degrees_and_pixels, lists_of, vectors_of
 
 DATA, STATE = "data", "lance.json"
-SIDES = {"west": "xmin", "south": "ymin", "east": "xmax", "north": "ymax"}
+SIDES = ("west", "south", "east", "north")
 LISTED = 10_000
 """Keys that a condition in SQL lists at most."""
 
@@ -221,12 +220,8 @@ def _rows(keys: Keys, vectors: Vectors, information: pa.Table) -> pa.Table:
     form = _schema(vectors.shape[1])
     columns: dict[str, Any] = {name: information.column(name) for name in form.names if name in INFORMATION}
     columns["key"], columns["information"] = keys, _digests(information)
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-    for side, field in SIDES.items():
-        placed = "bbox" in information.column_names
-        columns[side] = pc.struct_field(information.column("bbox"), field) if placed else pa.nulls(len(keys))
-    corner = [pc.list_element(information.column("pixel_bbox"), number) for number in range(4)]
-    columns["width"], columns["height"] = pc.subtract(corner[2], corner[0]), pc.subtract(corner[3], corner[1])
+    columns["vector"] = lists_of(vectors)
+    columns |= degrees_and_pixels(information)
     return pa.table([_one(columns[name]).cast(form.field(name).type) for name in form.names], schema=form)
 
 

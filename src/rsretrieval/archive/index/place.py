@@ -10,33 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
 from rsretrieval.archive.index.saved import IndexReport, read_report
 from rsretrieval.embeddings import ArchiveError
 from rsretrieval.files import UNWRITABLE
 
 log = logging.getLogger(__name__)
-BUILD, LOCK = "build-", ".lock"
-"""Beginning of the names of folders with an index, or with what is left of one; a file of the archive."""
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to an archive, as `rsretrieval embed` does.
-
-    Raises:
-        ArchiveError: if one does.
-    """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ArchiveError(f"another process writes to '{folder}': wait until it ends") from error
-    try:
-        yield
-    finally:
-        lock.release()
+BUILD = "build-"
+"""Beginning of the names of folders with an index, or with what is left of one."""
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rsretrieval.archive.extra import needs
 from rsretrieval.embeddings import ArchiveError
+from rsretrieval.embeddings.rows import degrees_and_pixels
 
 COLUMNS = "id, source, datetime, datetime_origin, west, south, east, north, width, height"
 """That a condition may name: of an index too that filters natively. Degrees, pixels, UTC."""
@@ -108,18 +108,10 @@ _ADVICE = f"give one condition over the columns {COLUMNS}, such as \"datetime > 
 
 def filter_columns(information: pa.Table) -> pa.Table:
     """:data:`COLUMNS` and the number of each row, of all rows of an archive."""
-    count = len(information)
     columns: dict[str, Any] = {
         name: information.column(name) for name in ("id", "source", "datetime", "datetime_origin")
     }
-    for side, name in (("west", "xmin"), ("south", "ymin"), ("east", "xmax"), ("north", "ymax")):
-        has_places = "bbox" in information.column_names
-        columns[side] = (
-            pc.struct_field(information.column("bbox"), name) if has_places else pa.nulls(count, pa.float64())
-        )
-    pixels = information.column("pixel_bbox").combine_chunks().flatten().to_numpy().reshape(count, 4)
-    columns["width"], columns["height"] = pixels[:, 2] - pixels[:, 0], pixels[:, 3] - pixels[:, 1]
-    return pa.table({**columns, _ROW: np.arange(count)})
+    return pa.table({**columns, **degrees_and_pixels(information), _ROW: np.arange(len(information))})
 
 
 def parse_bbox(bbox: str | Sequence[float]) -> tuple[float, float, float, float]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rsretrieval.distributed import gather_objects, rank
 from rsretrieval.embeddings.geoparquet import ROW_GROUP_BYTES
-from rsretrieval.embeddings.rows import vectors_of
+from rsretrieval.embeddings.rows import lists_of, vectors_of
 from rsretrieval.embeddings.shards import ShardWriter, read_shard, shard_files
 from rsretrieval.files import write_whole
 from rsretrieval.training.module import RetrievalModule
@@ -130,7 +130,7 @@ class _Ties:
         for place in np.flatnonzero(firsts != np.arange(start, start + len(vectors))):
             row = int(firsts[place])
             vectors[place] = self._vector(row) if row >= 0 else self._elsewhere[row]
-        return _lists(vectors)
+        return lists_of(vectors)
 
 
 def _schema(width: int) -> pa.Schema:
@@ -138,10 +138,6 @@ def _schema(width: int) -> pa.Schema:
     vector = pa.list_(pa.float32(), width)
     columns = {"filename": pa.string(), "embedding": vector, "captions": pa.list_(pa.string())}
     return pa.schema({**columns, "caption_embeddings": pa.list_(vector), "key": pa.int64()})
-
-
-def _lists(vectors: NDArray[np.float32]) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
 
 
 def _rows(outputs: dict[str, Any], batch: Batch, names: list[str]) -> pa.Table:
@@ -154,9 +150,9 @@ def _rows(outputs: dict[str, Any], batch: Batch, names: list[str]) -> pa.Table:
     ends = pa.array(np.cumsum([0, *map(len, own)]), pa.int32())
     columns = [
         pa.array([names[row] for row in ids.tolist()], pa.string()),
-        _lists(image),
+        lists_of(image),
         pa.ListArray.from_arrays(ends, pa.array([batch.texts[row] for row in order], pa.string())),
-        pa.ListArray.from_arrays(ends, _lists(text[order])),
+        pa.ListArray.from_arrays(ends, lists_of(text[order])),
         pa.array(keys.numpy()),
     ]
     return pa.Table.from_arrays(columns, schema=_schema(image.shape[1]))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-from difflib import get_close_matches
 from pathlib import Path
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+
+from rsretrieval.registry import meant
 
 
 class EndsWithParent(Callback):
@@ -57,9 +58,8 @@ class TrialProgress(EndsWithParent):
             return
         figures = trainer.callback_metrics
         if self.metric not in figures:
-            near = get_close_matches(self.metric, figures, 2, 0.4)
-            meant = f", meant is perhaps {' or '.join(near)}" if near else ""
-            raise ValueError(f"the sweep's metric '{self.metric}' was not logged{meant}; there are {sorted(figures)}")
+            near = meant(self.metric, figures)
+            raise ValueError(f"the sweep's metric '{self.metric}' was not logged{near}; there are {sorted(figures)}")
         line = json.dumps({"epoch": trainer.current_epoch, "value": float(figures[self.metric])})
         with self.file.open("a", encoding="utf-8") as content:
             content.write(f"{line}\n")
