@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from rsretrieval.lazy import lazy
+from rsretrieval.metrics.bootstrap import Difference, paired_bootstrap
 from rsretrieval.metrics.ceiling import recall_ceiling
 from rsretrieval.metrics.functional import recall_of_pairs, retrieval_recall
 from rsretrieval.metrics.graded import graded_retrieval
@@ -16,11 +17,13 @@ __all__ = [
     "QUERIES",
     "TIES",
     "CrossModalRecall",
+    "Difference",
     "HubnessConfig",
     "SplitEmbeddings",
     "graded_retrieval",
     "hub_bias",
     "hubness_corrected_recall",
+    "paired_bootstrap",
     "recall_ceiling",
     "recall_of_pairs",
     "retrieval_recall",
