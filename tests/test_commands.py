@@ -32,7 +32,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_configurations_by_name_and_a_path_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(shipped()) == {file.stem for file in CONFIGS.glob("*.yaml")} | {"logger/wandb"}
+    files = [file for file in CONFIGS.rglob("*.yaml") if file.parent.name != "sweeps"]
+    assert set(shipped()) == {file.relative_to(CONFIGS).with_suffix("").as_posix() for file in files}
     for name in ("quickstart", "quickstart.yaml"):
         assert find(name).samefile(CONFIGS / "quickstart.yaml")
     monkeypatch.chdir(tmp_path)

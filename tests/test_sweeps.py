@@ -267,10 +267,21 @@ def test_shipped_sweeps_fit_their_configurations(name: str, monkeypatch: pytest.
     settings = plan.settings({parameter.name: _first(parameter) for parameter in plan.parameters})
     config, _ = parse(["fit", *plan.options(settings)], name)
     for setting, value in settings.items():
-        if setting != "schedule.stages":
+        if setting not in ("schedule.stages", "config"):
             assert config[setting] == value, setting
-    expected = {"demo": 6, "learning_rate": 40, "fgis": 24, "ablation": 6 * 2 * 3}
+    expected = {"demo": 6, "learning_rate": 40, "fgis": 24, "ablation": 12 * 3}
     assert command._all_trials(plan) == expected[name]
+
+
+def test_a_parameter_may_be_a_configuration() -> None:
+    parts = [("ablation/a", {"contrastive": 1}), ("ablation/d", {"contrastive": 1, "scene_adaptive": 1})]
+    plan = sweep({"config": {"values": [*(name for name, _ in parts), "ablation/x"]}, "seed_everything": {"value": 3}})
+    for name, losses in parts:
+        config, _ = parse(["fit", *plan.options({"config": name, "seed_everything": 3})], "a sweep")
+        assert config.schedule.stages[0].losses == losses
+        assert config.seed_everything == 3
+    with pytest.raises(FileNotFoundError, match="there is no configuration 'ablation/x'"):
+        check(plan)
 
 
 def _first(parameter: Parameter) -> Any:

@@ -1,4 +1,4 @@
-"""Names of a package that are imported where they are first asked for: torch alone takes seconds."""
+"""What is imported where it is first asked for: names of a package, since torch alone takes seconds; optional ones."""
 
 from __future__ import annotations
 
@@ -22,3 +22,22 @@ def lazy(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
         return module if places[name] == f"{package}.{name}" else getattr(module, name)
 
     return __getattr__
+
+
+def needs(module: str, extra: str) -> Any:  # noqa: ANN401 - a module
+    """An optional package's module.
+
+    Args:
+        module: its name.
+        extra: of this package, that brings it.
+
+    Raises:
+        ImportError: naming the extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise ImportError(
+            f"this takes the package {name}, which is not installed: pip install 'rsretrieval[{extra}]'"
+        ) from error

@@ -47,3 +47,17 @@ def build(kind: type[Settings], values: Settings | Mapping[str, Any], where: str
 def plain(settings: Any) -> Any:  # noqa: ANN401 - a dataclass or None
     """Settings as JSON has them, so that a checkpoint loads with ``weights_only=True``."""
     return None if settings is None else json.loads(json.dumps(asdict(settings)))
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names, each of its own type; lists stay.
+
+    Example:
+        >>> flat({"model": {"optimizer": {"learning_rate": 4e-05}, "pretrained": None}, "seed": 0})
+        {'model.optimizer.learning_rate': 4e-05, 'model.pretrained': None, 'seed': 0}
+    """
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        is_group = isinstance(value, Mapping) and value
+        values |= flat(value, f"{prefix}{name}.") if is_group else {f"{prefix}{name}": value}
+    return values

@@ -11,13 +11,13 @@ from typing import Any
 import rsretrieval
 from rsretrieval.compatibility import current_arguments, current_settings
 
-KINDS = ("*.yaml", "logger/*.yaml")
+KINDS = ("*.yaml", "ablation/*.yaml", "launch/*.yaml", "logger/*.yaml")
 """Where configurations lie, below the folder of all."""
 _OPTIONS = ("-c", "--config")
 
 
 def shipped() -> dict[str, Path]:
-    """Name to file of each configuration that comes with the package; those of loggers by ``logger/NAME``."""
+    """Name to file of each configuration that comes with the package; those of a folder by ``logger/NAME``."""
     folders = [Path(folder) for folder in rsretrieval.__path__]
     places = [*(folder / "configs" for folder in folders), *(folder.parents[1] / "configs" for folder in folders)]
     files = [(place, file) for place in reversed(places) for kind in KINDS for file in sorted(place.glob(kind))]
@@ -118,4 +118,5 @@ def _with_configs(arguments: Iterable[str]) -> Iterator[tuple[str, str | None]]:
         if option not in _OPTIONS:
             yield argument, None
         else:
-            yield option, value if equals else next(rest, "")
+            name = value if equals else next(rest, "")
+            yield option, name[1:-1] if name[:1] == name[-1:] == '"' else name  # a sweep writes texts as JSON

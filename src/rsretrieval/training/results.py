@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rsretrieval.data.table import Table
 from rsretrieval.metrics import SplitEmbeddings
+from rsretrieval.metrics.functional import ranks_of_pairs
 
 RESULTS = 5
 """Results of a query."""
@@ -34,25 +35,61 @@ class Answer(NamedTuple):
         row: of the split, of the query's image.
         text: the query; None where it is the image.
         results: the best first.
+        place: of the first right result among all, from 1, on average over ties; None where nobody asked.
     """
 
     row: int
     text: str | None
     results: list[Result]
+    place: float | None = None
 
 
-def answers(table: Table, embeddings: SplitEmbeddings, queries: int) -> tuple[list[Answer], list[Answer]]:
+def answers(
+    table: Table, embeddings: SplitEmbeddings, queries: int, *, worst: bool = False
+) -> tuple[list[Answer], list[Answer]]:
     """Queries by text with their best images, and queries by image with their best distinct captions.
 
     Args:
         table: the captions of the split.
         embeddings: of it.
         queries: of each kind, evenly spaced over the images.
+        worst: those whose first right result comes last instead, the worst first.
     """
     embeddings = SplitEmbeddings(*(field.cpu() for field in embeddings))
-    spaced = torch.linspace(0, len(embeddings.image) - 1, queries).long().unique()  # type: ignore[no-untyped-call]
-    rows: list[int] = spaced.tolist()
-    return list(_by_text(table, embeddings, rows)), list(_by_image(table, embeddings, rows))
+    if worst:
+        places = first_places(embeddings)
+        by_text, by_image = (rank.argsort(descending=True, stable=True)[:queries] for rank in places)
+        return (
+            [answer._replace(place=float(places[0][row])) for row, answer in _by_text(table, embeddings, by_text)],
+            [answer._replace(place=float(places[1][row])) for row, answer in _by_image(table, embeddings, by_image)],
+        )
+    rows = torch.linspace(0, len(embeddings.image) - 1, queries).long().unique()  # type: ignore[no-untyped-call]
+    first_captions = [int((embeddings.owners == row).nonzero()[0, 0]) for row in rows]
+    texts = embeddings.caption_rows[torch.tensor(first_captions)]
+    return (
+        [answer for _, answer in _by_text(table, embeddings, texts)],
+        [answer for _, answer in _by_image(table, embeddings, rows)],
+    )
+
+
+def first_places(embeddings: SplitEmbeddings) -> tuple[Tensor, Tensor]:
+    """Place of the first right result of each distinct text ``(T,)`` and of each image ``(N,)``, from 1, float64.
+
+    Right is every image that has the text. Where it ties with others, the place is the mean over their orders.
+    """
+    ranks = ranks_of_pairs(embeddings.image, embeddings.text, embeddings.caption_rows, embeddings.owners)
+    by_text, by_image = (1 + above + foreign / (own + 1.0) for above, foreign, own in (ranks["t2i"], ranks["i2t"]))
+    return by_text.double(), by_image.double()
+
+
+def caption_texts(table: Table, embeddings: SplitEmbeddings) -> list[str]:
+    """Each distinct text of the split's embeddings, in their order."""
+    texts, used = [""] * len(embeddings.text), [0] * len(embeddings.image)
+    ids = embeddings.image_ids.tolist()
+    for row, owner in zip(embeddings.caption_rows.tolist(), embeddings.owners.tolist(), strict=True):
+        texts[row] = table.captions[ids[owner]][used[owner]]
+        used[owner] += 1
+    return texts
 
 
 def _best(gallery: Tensor, query: Tensor) -> list[int]:
@@ -60,24 +97,17 @@ def _best(gallery: Tensor, query: Tensor) -> list[int]:
     return best
 
 
-def _caption(table: Table, embeddings: SplitEmbeddings, text_row: int) -> tuple[str, set[int]]:
-    """A distinct text and the rows of the images that it describes."""
-    owners = embeddings.owners[embeddings.caption_rows == text_row].tolist()
-    own = embeddings.caption_rows[embeddings.owners == owners[0]].tolist()
-    return table.captions[int(embeddings.image_ids[owners[0]])][own.index(text_row)], set(owners)
+def _by_text(table: Table, embeddings: SplitEmbeddings, rows: Tensor) -> Iterator[tuple[int, Answer]]:
+    texts, ids = caption_texts(table, embeddings), embeddings.image_ids.tolist()
+    for row in rows.tolist():
+        owners: list[int] = embeddings.owners[embeddings.caption_rows == row].tolist()
+        hits = _best(embeddings.image, embeddings.text[row])
+        yield row, Answer(ids[owners[0]], texts[row], [Result(ids[hit], hit in owners) for hit in hits])
 
 
-def _by_text(table: Table, embeddings: SplitEmbeddings, rows: list[int]) -> Iterator[Answer]:
-    for row in rows:
-        text_row = int(embeddings.caption_rows[(embeddings.owners == row).nonzero()[0, 0]])
-        text, owners = _caption(table, embeddings, text_row)
-        hits = _best(embeddings.image, embeddings.text[text_row])
-        results = [Result(int(embeddings.image_ids[hit]), hit in owners) for hit in hits]
-        yield Answer(int(embeddings.image_ids[row]), text, results)
-
-
-def _by_image(table: Table, embeddings: SplitEmbeddings, rows: list[int]) -> Iterator[Answer]:
-    for row in rows:
-        captions = (_caption(table, embeddings, hit) for hit in _best(embeddings.text, embeddings.image[row]))
-        results = [Result(text, row in owners) for text, owners in captions]
-        yield Answer(int(embeddings.image_ids[row]), None, results)
+def _by_image(table: Table, embeddings: SplitEmbeddings, rows: Tensor) -> Iterator[tuple[int, Answer]]:
+    texts, ids = caption_texts(table, embeddings), embeddings.image_ids.tolist()
+    for row in rows.tolist():
+        own: list[int] = embeddings.caption_rows[embeddings.owners == row].tolist()
+        hits = _best(embeddings.text, embeddings.image[row])
+        yield row, Answer(ids[row], None, [Result(texts[hit], hit in own) for hit in hits])

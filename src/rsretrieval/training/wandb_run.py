@@ -1,7 +1,7 @@
 """Lightning's W&B logger for a run that has a folder: the same W&B run whenever it goes on, no step twice.
 
-The one module that imports ``wandb``: to see before the first step whether there is a key, and to put pictures into
-tables, for both of which Lightning's logger has no way.
+It imports ``wandb`` to see before the first step whether there is a key, and to put pictures into tables, for both of
+which Lightning's logger has no way.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from PIL import Image
 
 from rsretrieval.files import write_text
 from rsretrieval.redaction import redacted, redacted_values
+from rsretrieval.settings import flat
 
 RUN_FILE = "wandb_run.json"
 """In the run's folder: the W&B run's id, the last step that was logged, and what of it."""
@@ -32,20 +33,6 @@ OF_A_ROW = {"epoch"}
 
 class WandbRunError(RuntimeError):
     """A W&B run that cannot begin."""
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names, each of its own type; lists stay.
-
-    Example:
-        >>> flat({"model": {"optimizer": {"learning_rate": 4e-05}, "pretrained": None}, "seed": 0})
-        {'model.optimizer.learning_rate': 4e-05, 'model.pretrained': None, 'seed': 0}
-    """
-    values: dict[str, Any] = {}
-    for name, value in settings.items():
-        is_group = isinstance(value, Mapping) and value
-        values |= flat(value, f"{prefix}{name}.") if is_group else {f"{prefix}{name}": value}
-    return values
 
 
 class WandbRunLogger(WandbLogger):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from typing import Any, NamedTuple
@@ -31,7 +32,10 @@ class TrainingFigures(Callback):
     - ``gradient_norm``, the Euclidean norm of all gradients before they are clipped;
     - ``temperature/contrastive``, ``temperature/affiliation`` and, where the objective has one, ``bias``;
     - ``speed/pairs_per_second``, of all processes, and ``speed/waiting_for_data``, the share of the time in which the
-      first process waited for a batch; over the last ``trainer.log_every_n_steps`` batches, without validation.
+      first process waited for a batch; over the last ``trainer.log_every_n_steps`` batches, without validation;
+    - after each epoch ``time/epoch``, seconds with validation (of an epoch that was resumed, of its rest),
+      ``memory/peak_GB``, the most that the first process had in memory so far, without its loader's workers, and
+      ``memory/gpu_peak_GB`` of its GPU.
     """
 
     def __init__(self) -> None:
@@ -45,6 +49,16 @@ class TrainingFigures(Callback):
         """Start the clock."""
         self._begin(max(trainer.log_every_n_steps, 1))  # type: ignore[attr-defined]
         self._waited_before = _waited(trainer)
+        self._epoch_began = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's clock; not called where an epoch is resumed."""
+        self._epoch_began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what the epoch took."""
+        if isinstance(pl_module, RetrievalModule):
+            pl_module.log_dict({"time/epoch": time.monotonic() - self._epoch_began, **_memory(pl_module.device)})
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
@@ -89,6 +103,21 @@ def _waited(trainer: Trainer) -> float:
     """Seconds that this process has waited for batches."""
     loader = trainer.train_dataloader
     return loader.waited if isinstance(loader, EpochLoader) else 0.0
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """The most that was used so far, in GB; of main memory where the system tells."""
+    figures = {}
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        pass
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes
+        figures["memory/peak_GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    if device.type == "cuda":
+        figures["memory/gpu_peak_GB"] = torch.cuda.max_memory_allocated(device) / 1e9
+    return figures
 
 
 def _rates(optimizer: Optimizer, highest: float) -> dict[str, float]:

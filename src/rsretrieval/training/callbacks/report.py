@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from torch import Tensor
 
 from rsretrieval.data.stream import RetrievalStream
 from rsretrieval.metrics import SplitEmbeddings, recall_ceiling
 from rsretrieval.metrics.protocol import check_protocol
-from rsretrieval.training.graded import graded_figures, graded_note
+from rsretrieval.training.graded import graded_figures, graded_note, scene_table
 from rsretrieval.training.module import RetrievalModule
 from rsretrieval.training.picture import draw_results
+from rsretrieval.training.query_records import query_file, query_records, write_queries
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +28,7 @@ PROTOCOLS = {
     "every": "every caption a query, right for its own image",
     "distinct": "each distinct caption once, right for all images that have it",
 }
+PICTURES = {"results": "queries and their results", "worst": "queries whose own result comes last"}
 LOW_CEILING = 95.0
 """Mean recall of a perfect encoder, in percent, below which the log warns."""
 
@@ -50,13 +55,17 @@ def _is_graded(name: str) -> bool:
 
 
 class RetrievalReport(Callback):
-    """After ``fit``, ``validate`` and ``test``: the table in the log, ``results-SPLIT.png`` in the run's folder.
+    """After ``fit``, ``validate`` and ``test``: the table in the log, pictures and queries in the run's folder.
+
+    ``results-SPLIT.png`` has queries evenly spaced, ``worst-SPLIT.png`` those whose own result comes last, and
+    ``queries-SPLIT.parquet`` every query (:func:`rsretrieval.training.query_records.query_records`), by which
+    ``rsretrieval report`` compares runs.
 
     The table names the protocol, and what a perfect encoder would reach (``ceiling``). In ``validate`` and ``test``,
     where the split has scene labels, ``SPLIT/i2t_mAP@K``, ``SPLIT/i2t_nDCG@K`` and the same of ``t2i`` are logged too.
 
     Args:
-        queries: of each kind in the picture; 0 for no picture.
+        queries: of each kind in a picture; 0 for no pictures.
         graded: the ranks K of mAP@K and nDCG@K; empty for none.
 
     Raises:
@@ -147,15 +156,19 @@ class RetrievalReport(Callback):
         if not trainer.is_global_zero:
             return
         _show(pl_module, embeddings, rows)
-        stream = getattr(loader, "dataset", None)
-        if self.queries and isinstance(stream, RetrievalStream):
-            path = Path(trainer.default_root_dir) / f"results-{split}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw_results(stream, embeddings, self.queries).save(path)
-            log.info("queries and their results: %s", path)
-            for logger in trainer.loggers:
-                if hasattr(logger, "log_image"):  # W&B
-                    logger.log_image(key=f"{split}/results", images=[str(path)])
+        stream, folder = getattr(loader, "dataset", None), Path(trainer.default_root_dir)
+        if not isinstance(stream, RetrievalStream):
+            return
+        recall = pl_module.recall
+        records = query_records(stream.table, embeddings, recall.queries, scenes=scene_table(loader) is not None)
+        about = {"split": split, "queries": recall.queries, "ks": recall.ks, "of": _model_of(trainer)}
+        write_queries(query_file(folder, split), records, about)
+        if self.queries:
+            for name, worst in (("results", False), ("worst", True)):
+                path = folder / f"{name}-{split}.png"
+                draw_results(stream, embeddings, self.queries, worst=worst).save(path)
+                log.info("%s: %s", PICTURES[name], path)
+                _send(trainer, f"{split}/{name}", path)
 
     def state_dict(self) -> dict[str, Any]:
         """The best epoch so far, for a resumed run."""
@@ -164,6 +177,24 @@ class RetrievalReport(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""
         self.best = state_dict["best"]
+
+
+def _model_of(trainer: Trainer) -> str:
+    """Which model was evaluated, in words."""
+    if trainer.state.fn == "fit":
+        return f"epoch {trainer.current_epoch - 1}"
+    return Path(str(trainer.ckpt_path)).name if trainer.ckpt_path else "the model as it was given"
+
+
+def _send(trainer: Trainer, key: str, picture: Path) -> None:
+    """Show a picture in every logger that can."""
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_image"):  # W&B
+            logger.log_image(key=key, images=[str(picture)])
+        elif isinstance(logger, TensorBoardLogger):
+            with Image.open(picture) as opened:
+                pixels = np.asarray(opened.convert("RGB"))
+            logger.experiment.add_image(key, pixels, trainer.global_step, dataformats="HWC")
 
 
 def _show(pl_module: RetrievalModule, embeddings: SplitEmbeddings, rows: Mapping[str, Mapping[str, float]]) -> None:

@@ -1,0 +1,113 @@
+"""Runs that differ in their seed alone are one thing, trained several times."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import statistics
+import string
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from rsretrieval.metrics.bootstrap import Difference, paired_bootstrap
+from rsretrieval.reports.runs import SPLITS, Run
+
+SEED = "seed_everything"
+ASIDE = (
+    SEED, "ckpt_path", "config", "trainer.default_root_dir", "trainer.logger", "trainer.callbacks",
+    "trainer.enable_progress_bar", "checkpoint.dirpath", "last.dirpath", "resume.dirpath", "report.", "tracking.",
+    "run.",
+)  # fmt: skip
+"""Settings, or beginnings of their names, that make no difference to a training."""
+
+
+class Group(NamedTuple):
+    """Runs of the same settings but for the seed.
+
+    Attributes:
+        name: of the folder, or what the folders' names have in common; a letter where that tells groups not apart.
+        runs: of it.
+        differs: settings in which groups differ, with this one's values.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    differs: dict[str, Any]
+
+    @property
+    def seeds(self) -> list[Any]:
+        """Of its runs."""
+        return [run.settings.get(SEED) for run in self.runs]
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Groups in the order of their first runs; a run without a kept configuration is alone."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        key = json.dumps(_telling(run), sort_keys=True, default=str) if run.settings else str(run.folder)
+        groups.setdefault(key, []).append(run)
+    members = list(groups.values())
+    settings = [_telling(group[0]) for group in members]
+    every = dict.fromkeys(name for one in settings for name in one)
+    differing = [name for name in every if len({json.dumps(one.get(name), default=str) for one in settings}) > 1]
+    names = _names(members)
+    return [
+        Group(name, tuple(group), {setting: one.get(setting) for setting in differing})
+        for name, group, one in zip(names, members, settings, strict=True)
+    ]
+
+
+def _telling(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in run.settings.items() if not name.startswith(ASIDE)}
+
+
+def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
+    names = [_common_name([run.name for run in group]) for group in groups]
+    if len(set(names)) == len(names) and all(names):
+        return names
+    letters = [*string.ascii_uppercase, *(a + b for a in string.ascii_uppercase for b in string.ascii_uppercase)]
+    return letters[: len(groups)]
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """How all begin, without the number in which they differ.
+
+    Example:
+        >>> _common_name(["rsicd2-10", "rsicd2-11"]), _common_name(["rsicd2-0"])
+        ('rsicd2', 'rsicd2-0')
+    """
+    if len(names) == 1:
+        return names[0]
+    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return re.sub(r"\d+$", "", "".join(letters[0] for letters in alike)).rstrip("-_. ")
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """As ``20.17 ± 0.11``, with the sample's standard deviation; of a single value no deviation.
+
+    Example:
+        >>> mean_and_deviation([20.0, 21.0])
+        '20.50 ± 0.71'
+    """
+    mean = f"{statistics.mean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def shared_split(groups: Sequence[Group]) -> str | None:
+    """The split on which runs of all groups have kept their queries; None for none."""
+    has = [split for split in SPLITS if all(split in run.queries for group in groups for run in group.runs)]
+    return next(iter(has), None)
+
+
+def difference(first: Group, second: Group, split: str) -> Difference | str:
+    """How much the second group is above the first in mR; or why that cannot be said."""
+    trained = [run.queries[split] for group in (first, second) for run in group.runs]
+    one = trained[0]
+    for other in trained[1:]:
+        if (other.about["queries"], other.about["ks"]) != (one.about["queries"], one.about["ks"]):
+            return f"other protocols: {one.about['queries']} and {other.about['queries']}"
+        if other.keys != one.keys:
+            return f"other queries: {len(one.keys)} and {len(other.keys)}, not the same"
+    hits = [[run.queries[split].hits for run in group.runs] for group in (first, second)]
+    return paired_bootstrap(hits[0], hits[1], one.images)

@@ -1,0 +1,221 @@
+"""The report over some runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, median
+from typing import TYPE_CHECKING
+
+import torch
+
+from rsretrieval import __version__
+from rsretrieval.files import write_whole
+from rsretrieval.metrics.bootstrap import SAMPLES
+from rsretrieval.registry import meant
+from rsretrieval.reports.document import Document
+from rsretrieval.reports.groups import Group, difference, group_runs, mean_and_deviation, shared_split
+from rsretrieval.reports.logs import ReportError
+from rsretrieval.reports.pictures import draw_curves, draw_scenes
+from rsretrieval.reports.runs import SPLITS, Run, find_runs, read_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIGURES = (*(f"{way}_R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)), "mR")
+LONGEST = 60
+"""Letters of a setting's value in a table."""
+
+
+def write_report(places: Sequence[Path], to: Path, baseline: str | None = None) -> list[Path]:
+    """Compare runs.
+
+    Args:
+        places: folders of runs, or folders that hold some.
+        to: folder of ``report.md``, ``report.html`` and their pictures.
+        baseline: name of the group, or of the folder of one of its runs, that others are compared with; the first.
+
+    Returns:
+        The files of the report.
+
+    Raises:
+        ReportError: if there is no run, or no such baseline.
+    """
+    runs = [read_run(folder) for folder in find_runs(places)]
+    empty = [run for run in runs if not run.has_figures]
+    runs = [run for run in runs if run.has_figures]
+    if not runs:
+        raise ReportError(
+            f"none of {[str(run.folder) for run in empty]} has a figure: none was validated or tested yet"
+        )
+    groups = group_runs(runs)
+    first = _baseline(groups, baseline)
+    document = Document("Runs side by side" if len(groups) > 1 else f"Runs of {groups[0].name}")
+    document.text(f"Written by rsretrieval {__version__}.")
+    _list_runs(document, groups, empty)
+    _figures(document, groups)
+    _differences(document, groups, first)
+    draw: Callable[[str, Figure], Path] = lambda name, figure: _save(to / name, figure)  # noqa: E731
+    document.heading("Curves")
+    document.picture(draw("curves.png", draw_curves(groups)), "training loss by step, validation mR by epoch")
+    _scenes(document, groups, draw)
+    _worst(document, groups, to)
+    _costs(document, groups)
+    return document.write(to, "report")
+
+
+def _save(file: Path, figure: Figure) -> Path:
+    write_whole(file, lambda partial: figure.savefig(partial, format="png"))
+    return file
+
+
+def _baseline(groups: Sequence[Group], name: str | None) -> Group:
+    if name is None:
+        return groups[0]
+    for group in groups:
+        if (
+            name == group.name
+            or name in {run.name for run in group.runs}
+            or name in {str(r.folder) for r in group.runs}
+        ):
+            return group
+    known = [group.name for group in groups]
+    raise ReportError(f"there is no group or run '{name}' to compare with{meant(name, known)}; there are {known}")
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+
+
+def _list_runs(document: Document, groups: Sequence[Group], empty: Sequence[Run]) -> None:
+    document.heading("Runs")
+    document.text("Runs that differ in their seed alone are one group.")
+    rows = [
+        [group.name, str(run.folder), _short(run.settings.get("seed_everything")), str(len(run.log.get("val/mR", {})))]
+        for group in groups
+        for run in group.runs
+    ]
+    document.table(["group", "folder", "seed", "epochs"], rows)
+    if empty:
+        document.text(f"Left out, since nothing was evaluated: {', '.join(str(run.folder) for run in empty)}.")
+    if differing := list(groups[0].differs):
+        rows = [[name, *(_short(group.differs[name]) for group in groups)] for name in differing]
+        document.table(["setting", *(group.name for group in groups)], rows)
+
+
+def _figures(document: Document, groups: Sequence[Group]) -> None:
+    document.heading("Figures")
+    document.text("Recall in percent; mean over the runs of a group ± standard deviation of the sample.")
+    rows = []
+    for group in groups:
+        evaluated = [run.evaluated() for run in group.runs]
+        for title in dict.fromkeys(title for one in evaluated for title in one):
+            found = [one[title] for one in evaluated if title in one]
+            cells = [mean_and_deviation([one[name] for one in found]) if name in found[0] else "" for name in FIGURES]
+            rows.append([f"{group.name}: {title}", str(len(found)), *cells])
+    document.table(["", "runs", *FIGURES], rows)
+
+
+def _differences(document: Document, groups: Sequence[Group], first: Group) -> None:
+    if len(groups) < 2:
+        return
+    document.heading("Differences")
+    split = shared_split(groups)
+    if split is None:
+        document.text(
+            "No bootstrap: not every run has kept its queries of the same split (queries-val.parquet or "
+            "queries-test.parquet in its folder, which `fit`, `validate` and `test` write)."
+        )
+        return
+    document.text(
+        f"mR on the {_title(split)} against {first.name}, query by query: a paired bootstrap over images, each with "
+        f"all its captions ({SAMPLES:,} samples, 95 %). Runs of a group are averaged first: the interval is about "
+        "queries, the deviation above about seeds."
+    )
+    rows = []
+    for group in groups:
+        found = difference(first, group, split) if group is not first else None
+        if isinstance(found, str):
+            rows.append([group.name, found, "", "", _models(group, split)])
+        elif found is not None:
+            interval = f"{found.low:+.2f} to {found.high:+.2f}"
+            rows.append([group.name, f"{found.mean:+.2f}", interval, f"{found.p:.4f}", _models(group, split)])
+    document.text(f"{first.name} is of {_models(first, split)}.")
+    document.table(["group", "difference in mR", "interval", "p, two-sided", "of"], rows)
+
+
+def _models(group: Group, split: str) -> str:
+    return ", ".join(dict.fromkeys(str(run.queries[split].about["of"]) for run in group.runs))
+
+
+def _title(split: str) -> str:
+    return {"val": "validation split", "test": "test split"}[split]
+
+
+def _scenes(document: Document, groups: Sequence[Group], draw: Callable[[str, Figure], Path]) -> None:
+    document.heading("Recall by scene")
+    split = shared_split(groups)
+    if split is None or any(None in run.queries[split].scenes for group in groups for run in group.runs):
+        document.text("Not every run has kept queries of the same split with scene labels.")
+        return
+    found = {group.name: [scene_recall(run, split) for run in group.runs] for group in groups}
+    common = set.intersection(*(set(one) for runs in found.values() for one in runs))
+    scenes = {scene: [mean(one[scene] for one in runs) for runs in found.values()] for scene in common}
+    scenes = dict(sorted(scenes.items(), key=lambda item: (item[1][0], item[0])))
+    document.text(f"mR of the queries of each scene against the whole {_title(split)}, the lowest first.")
+    document.picture(draw("scenes.png", draw_scenes(scenes, list(found))), "mR by scene")
+    rows = [[scene, *(f"{value:.2f}" for value in values)] for scene, values in scenes.items()]
+    document.table(["scene", *found], rows)
+
+
+def scene_recall(run: Run, split: str) -> dict[str, float]:
+    """MR of each scene's queries, in percent."""
+    queries = run.queries[split]
+    figures: dict[str, list[float]] = {}
+    for name, hits in queries.hits.items():
+        labels = [queries.scenes[row] for row in queries.rows[name]]
+        for scene in sorted({label for label in labels if label is not None}):
+            mask = torch.tensor([label == scene for label in labels])
+            figures.setdefault(scene, []).append(100 * float(hits[mask].mean()))
+    return {scene: mean(values) for scene, values in figures.items()}
+
+
+def _worst(document: Document, groups: Sequence[Group], to: Path) -> None:
+    document.heading("Worst queries")
+    document.text(
+        "Queries whose own result comes last, with its place, and what came first; of the first run of a group."
+    )
+    for number, group in enumerate(groups):
+        run = group.runs[0]
+        pictures = [run.folder / f"worst-{split}.png" for split in SPLITS]
+        picture = next((file for file in pictures if file.is_file()), None)
+        if picture is None:
+            document.text(f"{group.name}: '{run.folder}' has none ({' or '.join(file.name for file in pictures)}).")
+            continue
+        copied = to / f"worst-{number}.png"
+        write_whole(copied, lambda partial, source=picture: shutil.copyfile(source, partial))  # type: ignore[misc]
+        split = picture.stem.removeprefix("worst-")
+        document.picture(copied, f"{group.name}, {run.folder.name}, {_title(split)}")
+
+
+def _costs(document: Document, groups: Sequence[Group]) -> None:
+    document.heading("Time and memory")
+    document.text("Of a run, on average. Memory is the most of the first process, without its loader's workers.")
+
+    def cell(group: Group, name: str, of: Callable[[Sequence[float]], float], form: str) -> str:
+        values = [of(list(run.log[name].values())) for run in group.runs if run.log.get(name)]
+        return format(mean(values), form) if values else "not logged"
+
+    rows = [
+        [
+            group.name, cell(group, "time/epoch", lambda one: sum(one) / 60, ".1f"),
+            cell(group, "speed/pairs_per_second", median, ".1f"), cell(group, "memory/peak_GB", max, ".2f"),
+            cell(group, "memory/gpu_peak_GB", max, ".2f"),
+        ]
+        for group in groups
+    ]  # fmt: skip
+    header = ["group", "training, minutes", "pairs a second (median)", "memory, GB", "of the GPU, GB"]
+    document.table(header, rows)
