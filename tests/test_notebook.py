@@ -1,19 +1,86 @@
-"""The notebook runs from top to bottom and shows figures and pictures."""
+"""Every notebook runs from top to bottom, shows its figures and pictures, and is kept without its outputs."""
 
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+FOLDER = Path(__file__).parents[1] / "notebooks"
+
+
+class Shown(NamedTuple):
+    """What a notebook shows: the number of its pictures, and patterns that its text has."""
+
+    pictures: int
+    text: tuple[str, ...]
+
+
+SHOWN = {
+    "quickstart": Shown(2, (r"t2i_R@10",)),
+    "your_own_images": Shown(
+        5,
+        (
+            r"train: 800 images, 4000 captions\nvalid: 100 images, 500 captions\ntest: 100 images, 500 captions\n",
+            r"\ntest +(\d+\.\d\d *){6}",
+            r"flat: 1,000 rows, 1,000 added",
+            r"1 +1\.0000 .*harbour_900\.png",  # a picture that is searched by is the first answer
+        ),
+    ),
+    "the_method": Shown(
+        5,
+        (
+            r"64 pairs of 1\d scenes",
+            r"0\.95 .*\n",
+            r"trained: \d+ % of the hardest captions",
+            r"scene-adaptive, epoch  0  \d\.\de-(09|1\d)",  # of equal weights, which make it a constant
+            r"scene-adaptive, epoch 10  \d\.\de-0[1-3]",
+        ),
+    ),
+    "reading_results": Shown(
+        3,
+        (
+            r"every: ceiling +100\.00 +100\.00 +100\.00 +95\.40 +100\.00 +100\.00 +99\.23",
+            r"distinct: ceiling( +100\.00){7}",
+            r"collapsed, expected +0\.33 +1\.66 +3\.29 +0\.33 +1\.67 +3\.33 +1\.77",
+            r"collapsed, optimistic( +100\.00){7}",
+            r"collapsed, pessimistic( +0\.00){7}",
+            r"mR by seed: \d+\.\d\d, \d+\.\d\d; spread",
+        ),
+    ),
+}
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def test_every_notebook_is_run() -> None:
+    assert {file.stem for file in FOLDER.glob("*.ipynb")} == set(SHOWN)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_notebook_is_valid_and_kept_without_outputs_or_private_names(name: str) -> None:
+    notebook = read(name)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [(cell.outputs, cell.execution_count) for cell in code] == [([], None)] * len(code)
+    assert not any(re.search(r"\._[a-z]|import _[a-z]", cell.source) for cell in code)
+
 
 @pytest.mark.slow
-def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NOTEBOOK_EPOCHS", "1")
-    monkeypatch.setenv("NOTEBOOK_SHARE", "0.1")
-    monkeypatch.setenv("NOTEBOOK_RUN", str(tmp_path))
-    notebook = nbformat.read(Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shortened = {"EPOCHS": "2", "SHARE": "0.1", "SEEDS": "2", "RUN": str(tmp_path / "run")}
+    for setting, value in shortened.items():
+        monkeypatch.setenv(f"NOTEBOOK_{setting}", value)
+    notebook = read(name)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert any("t2i_R@10" in output.get("text", "") for output in outputs)
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    text = "".join(output.get("text", "") for output in outputs)
+    assert [pattern for pattern in SHOWN[name].text if not re.search(pattern, text)] == []
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == SHOWN[name].pictures

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 ADDRESS = "warm.socket"  # in the folder that the mutants are in
 LIMIT = 60  # seconds, after which a mutant that hangs is a mutant that was noticed
@@ -35,12 +36,23 @@ def serve() -> None:
                 continue
             signal.alarm(LIMIT)
             arguments = connection.recv(65536).decode().split("\n")
+            status = 0
             with open(os.devnull, "w") as silence:
                 os.dup2(silence.fileno(), 1)
                 os.dup2(silence.fileno(), 2)
-                status = pytest.main([*arguments, "-n0", "-x", "-q", "-p", "no:cacheprovider"])
-            connection.sendall(str(int(status)).encode())
+                for part in likely_first(arguments):
+                    status = status or int(pytest.main([*part, "-n0", "-x", "-q", "-p", "no:cacheprovider"]))
+            connection.sendall(str(status).encode())
             os._exit(0)
+
+
+def likely_first(places: list[str]) -> list[list[str]]:
+    """Test files in two parts: those of the module that is mutated, the newest file, or of its folder; all others."""
+    newest = max(Path("src").rglob("*.py"), key=lambda file: file.stat().st_mtime)
+    files = [str(file) for place in map(Path, places) for file in (sorted(place.rglob("test_*.py")) or [place])]
+    first = [file for file in files if newest.stem in file] or [file for file in files if newest.parent.name in file]
+    rest = [file for file in files if file not in first]
+    return [part for part in (first, rest) if part]
 
 
 def run(arguments: list[str]) -> int:

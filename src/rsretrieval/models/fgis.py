@@ -88,12 +88,24 @@ class GraphReasoning(nn.Module):
 
     def forward(self, nodes: Tensor) -> Tensor:
         """``ReLU(L(A N))``, ``A = softmax(Q(N) K(N)ᵀ)``; where stabilised, nodes normalised and products scaled."""
-        if self.stabilised:
-            nodes = F.layer_norm(nodes, nodes.shape[-1:])
-        products = self.query(nodes) @ self.key(nodes).transpose(1, 2)
-        affinity = (products / nodes.shape[-1] ** 0.5 if self.stabilised else products).softmax(-1)
-        updated: Tensor = self.update(affinity @ nodes)
+        nodes = self._normalised(nodes)
+        updated: Tensor = self.update(self._affinity(nodes) @ nodes)
         return updated.relu()
+
+    def affinity(self, nodes: Tensor) -> Tensor:
+        """How much each node takes from each, ``(B, N, N)``: rows add up to 1.
+
+        Args:
+            nodes: as :meth:`forward` takes them.
+        """
+        return self._affinity(self._normalised(nodes))
+
+    def _normalised(self, nodes: Tensor) -> Tensor:
+        return F.layer_norm(nodes, nodes.shape[-1:]) if self.stabilised else nodes
+
+    def _affinity(self, nodes: Tensor) -> Tensor:
+        products: Tensor = self.query(nodes) @ self.key(nodes).transpose(1, 2)
+        return (products / nodes.shape[-1] ** 0.5 if self.stabilised else products).softmax(-1)
 
 
 class FGIS(nn.Module):
