@@ -10,8 +10,7 @@ quickstart: install
 # Trains on the parquet files in DATA, or goes on where an interrupted run stopped.
 rsicd-lite: install
 	test -d "$(DATA)" || { echo "give the folder of RSICD's parquet files: make rsicd-lite DATA=FOLDER"; exit 2; }
-	$(BIN)/rsretrieval fit -c rsicd_lite --data.path "$(DATA)" \
-	  $$(ls runs/rsicd_lite/checkpoints/last*.ckpt >/dev/null 2>&1 && echo --ckpt_path last)
+	$(BIN)/rsretrieval fit -c rsicd_lite --data.path "$(DATA)" --ckpt_path auto
 
 # A mosaic of embedded scenes with known places, from the model of quickstart to answers on a map; no download.
 DEMO := runs/archive_demo

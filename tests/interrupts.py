@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,9 @@ def recorded(file: Path, end: str = "", batches: int = 0) -> Iterator[None]:
     Args:
         file: to add lines to.
         end: ``SIGTERM`` or ``SIGINT`` in the step of the next batch, ``error`` in it, ``SIGKILL`` after a checkpoint of
-            that many steps, ``rank`` for the second of two processes by SIGKILL; nothing for none.
+            that many steps; of two processes ``rank0`` or ``rank1`` (and ``rank``) for one of them by SIGKILL,
+            ``stuck`` for the first while the second waits for ever, ``SIGTERMs`` for both at different moments of the
+            batch; nothing for none.
         batches: of the run, before it ends.
     """
     step, save = RetrievalModule.training_step, ModelCheckpoint.on_train_batch_end
@@ -38,11 +41,16 @@ def recorded(file: Path, end: str = "", batches: int = 0) -> Iterator[None]:
         nonlocal done
         if done == batches and end == "error":
             raise RuntimeError("a step that fails")
-        if done == batches and end == "rank" and self.global_rank == 1:
+        now, rank = done == batches, self.global_rank
+        if now and end in (f"rank{rank}", ("stuck", "rank")[rank]):
             os.kill(os.getpid(), signal.SIGKILL)
-        if done == batches and end in ("SIGTERM", "SIGINT") and self.global_rank == 0:
-            os.kill(os.getpid(), getattr(signal, end))
+        if now and end == "stuck":
+            time.sleep(600)
+        if now and end in ("SIGTERM", "SIGTERMs", "SIGINT") and rank == 0:
+            os.kill(os.getpid(), getattr(signal, end.removesuffix("s")))
         loss = step(self, batch)
+        if now and end == "SIGTERMs" and rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
         with file.open("a") as lines:
             lines.write(json.dumps([self.current_epoch, batch.texts, float(loss)]) + "\n")
         done += 1

@@ -1,15 +1,18 @@
 """The command line without training: help, version, configurations by name, mistakes; and how quick it is to start."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from lightning import Callback
 
 import rsretrieval
 from rsretrieval import cli
 from rsretrieval.cli.configs import find, resolve, shipped
+from rsretrieval.cli.monitors import MonitorError
 from rsretrieval.models.checkpoint import CheckpointError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -122,3 +125,24 @@ def test_null_as_sweep_agents_write_it() -> None:
         "null",
         "--data.path=None/x",
     ]
+
+
+def test_a_figure_that_never_comes_is_refused_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["rsretrieval"])
+    small = ["fit", "-c", "quickstart", f"--trainer.default_root_dir={tmp_path / 'run'}", "--trainer.max_epochs=0"]
+    with pytest.raises(MonitorError, match=r"ModelCheckpoint monitors 'val/mr', which never comes, meant is .* val/mR"):
+        cli.main([*small, "--checkpoint.monitor=val/mr"])
+    stop = '{"class_path": "EarlyStopping", "init_args": {"monitor": "train/triplet"}}'
+    with pytest.raises(MonitorError, match=r"EarlyStopping monitors 'train/triplet'.*'train/affiliation'"):
+        cli.main([*small, f"--trainer.callbacks={stop}"])
+    cli.main(
+        [*small, f"--trainer.callbacks={stop.replace('triplet', 'contrastive')}", "--checkpoint.monitor=val/t2i_R@1"]
+    )
+    own = json.dumps({"class_path": f"{__name__}.LogsMore"})  # may log anything
+    cli.main([*small, f"--trainer.callbacks={own}", "--checkpoint.monitor=val/mine"])
+
+
+class LogsMore(Callback):
+    """A callback of a user's."""

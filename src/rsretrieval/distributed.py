@@ -69,6 +69,20 @@ def gather_objects(value: T) -> list[T]:
     return values
 
 
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether it is so on any rank.
+
+    Example:
+        >>> any_rank(True, torch.device("cpu"))
+        True
+    """
+    if not is_distributed():
+        return flag
+    flags = torch.tensor([flag], dtype=torch.int32, device=device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
+
+
 def rank() -> int:
     """This process's number, from 0."""
     return dist.get_rank() if is_distributed() else 0

@@ -197,6 +197,16 @@ NOW = {
 }  # fmt: skip
 
 
+def test_a_position_of_older_processes_starts_its_epoch_again() -> None:
+    """They had a part of the epoch each, where now their batches are together those of one process."""
+    now = {**NOW, "epoch": 3, "batches": 4, "world_size": 2, "ranks_take_turns": True}
+    older = {name: value for name, value in now.items() if name != "ranks_take_turns"}
+    assert continues(now, now) is None
+    assert continues(older, now) == "an older version wrote it, whose processes divided an epoch otherwise"
+    assert continues({**older, "world_size": 1}, {**now, "world_size": 1}) is None
+    assert continues(older, {**now, "ranks_take_turns": False}) is None  # of blocks, as it was
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -74,6 +74,14 @@ def test_every_caption_exactly_once(sizes: list[int], world: int, workers: int) 
     assert set(seen) <= every
 
 
+@pytest.mark.parametrize("world", [2, 3])
+def test_batches_of_all_ranks_are_those_of_one_process(world: int) -> None:
+    """Where rows are read one by one; with blocks each rank has a part of the epoch of its own."""
+    one = texts(stream([1] * 23, 2 * world, train=True))
+    ranks = [texts(stream([1] * 23, 2, (rank, world), train=True)) for rank in range(world)]
+    assert [[text for batch in batches for text in batch] for batches in zip(*ranks, strict=True)] == one
+
+
 def test_text_ids_are_those_of_the_whole_captions() -> None:
     captions = {text: int(text_ids([text])[0]) for row in table([1] * 23).captions for text in row}
     batches = list(stream([1] * 23, 4, train=True, word_deletion=0.9))

@@ -13,11 +13,14 @@ from filelock import FileLock, Timeout
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+from rsretrieval.distributed import gather_objects
 from rsretrieval.files import write_text
 from rsretrieval.models.checkpoint import CheckpointError, load_checkpoint
 from rsretrieval.redaction import redacted, redacted_values
 
 log = logging.getLogger(__name__)
+NAMES = ("best", "last", "auto")
+"""What ``--ckpt_path`` may say in place of a file."""
 LEFT_BEHIND = 20
 """Seconds in which the loaders of a killed run notice that it is gone."""
 
@@ -27,6 +30,20 @@ class RunConfig(SaveConfigCallback):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - LightningCLI's own arguments
         super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See Lightning; on every process.
+
+        Raises:
+            RuntimeError: if the processes would begin from different checkpoints.
+        """
+        begins = gather_objects(self.config.get("ckpt_path"))
+        if len(set(begins)) > 1:
+            raise RuntimeError(
+                f"the processes would begin from different checkpoints, in their order {begins}: give a folder that "
+                "all machines share as --trainer.default_root_dir, and start them again"
+            )
+        super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """On the first process alone; Lightning sees to it."""
@@ -39,19 +56,27 @@ class RunConfig(SaveConfigCallback):
             logger.log_hyperparams({"config": redacted_values(settings)})
 
 
-def find_checkpoint(folder: Path, which: str) -> Path:
-    """The checkpoint ``best`` or ``last`` of a run, told by the content of the files that are called so.
+def find_checkpoint(folder: Path, which: str) -> Path | None:
+    """The checkpoint of a run that a name means, told by the content of the files.
 
     Args:
         folder: of the run's checkpoints.
-        which: ``best``: the highest score of what was monitored; ``last``: the most steps.
+        which: one of :data:`NAMES`. ``best``: of files called so that of the highest score of what was monitored;
+            ``last``: that of the most steps; ``auto``: that of the most steps of all files, or None if there is none.
 
     Raises:
-        FileNotFoundError: saying what there is.
+        FileNotFoundError: saying what there is; for ``auto`` only if there are files, and none can be read.
     """
-    files = sorted(folder.glob(f"{which}*.ckpt"))
+    files = sorted(folder.glob("*.ckpt" if which == "auto" else f"{which}*.ckpt"))
     ranks = {file: rank for file in files if (rank := _rank(file, which)) is not None}
+    if which == "auto" and not files:
+        return None
     if not ranks:
+        if which == "auto":
+            raise FileNotFoundError(
+                f"no checkpoint in '{folder}' can be read, of {[file.name for file in files]}: move them away to begin "
+                "anew, or give a file as --ckpt_path"
+            )
         names = sorted(file.name for file in folder.glob("*.ckpt"))
         raise FileNotFoundError(
             f"no checkpoint '{which}' in '{folder}', which has {names}: give the run's folder as "
@@ -74,6 +99,24 @@ def _rank(file: Path, which: str) -> tuple[float, int, float] | None:
         if isinstance(state, Mapping) and state.get("monitor") and state.get("current_score") is not None
     ]
     return float(scores[0]) if which == "best" and scores else 0.0, step, date
+
+
+def check_is_newest(folder: Path, chosen: str | None) -> None:
+    """Refuse to go on, or to begin anew, where another process wrote on while this one waited for the folder.
+
+    Args:
+        folder: of the run's checkpoints.
+        chosen: what ``auto`` meant before.
+
+    Raises:
+        RuntimeError: saying to start again.
+    """
+    newest = find_checkpoint(folder, "auto")
+    if newest != (None if chosen is None else Path(chosen)):
+        raise RuntimeError(
+            f"another process wrote '{newest}' while this one, which was to go on from {chosen}, waited for it to end: "
+            "start this one again"
+        )
 
 
 def set_aside(checkpoints: Path) -> None:

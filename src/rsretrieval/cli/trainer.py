@@ -19,9 +19,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rsretrieval.cli.agent import arguments_of_agent, of_trial
 from rsretrieval.cli.configs import given, resolve
 from rsretrieval.cli.loggers import begin_loggers, end_loggers, refused_without_package, settle_loggers
+from rsretrieval.cli.monitors import check_monitors
 from rsretrieval.cli.plugins import add_plugins, load_plugins, named_plugins
 from rsretrieval.cli.pretrained import named_as_checkpoint, settings_of_model
-from rsretrieval.cli.run_folder import RunConfig, find_checkpoint, lock_folder, set_aside
+from rsretrieval.cli.run_folder import NAMES, RunConfig, check_is_newest, find_checkpoint, lock_folder, set_aside
 from rsretrieval.cli.signals import exit_status_of_signals
 from rsretrieval.compatibility import current_model_settings
 from rsretrieval.data.datamodule import RetrievalDataModule
@@ -30,6 +31,7 @@ from rsretrieval.models.config import check_remote_code
 from rsretrieval.models.weights import tensors_follow
 from rsretrieval.training.callbacks import (
     EmbeddingWriter,
+    EndsTogether,
     RetrievalReport,
     Tracking,
     TrainingFigures,
@@ -74,7 +76,7 @@ class RetrievalCLI(LightningCLI):
 
     Adds the stages (``--schedule.stages``); checkpoints of the best ``val/mR`` (``--checkpoint.…``), of the last epoch
     (``--last.…``), and in mid-epoch and when a run ends by an error (``--resume.…``); ``--plugins`` with what is
-    registered elsewhere; and ``--ckpt_path best`` and ``last``, looked for in the run's folder.
+    registered elsewhere; and ``--ckpt_path best``, ``last`` and ``auto``, looked for in the run's folder.
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -107,8 +109,10 @@ class RetrievalCLI(LightningCLI):
         for group in (config.checkpoint, config.last, config.resume):
             group.dirpath = group.dirpath or str(root / "checkpoints")
         settle_loggers(config.trainer.logger, root)
-        if config.get("ckpt_path") in ("best", "last"):
-            config.ckpt_path = str(find_checkpoint(Path(config.checkpoint.dirpath), config.ckpt_path))
+        self._is_auto = config.get("ckpt_path") == "auto"
+        if config.get("ckpt_path") in NAMES:
+            file = find_checkpoint(Path(config.checkpoint.dirpath), config.ckpt_path)
+            config.ckpt_path = None if file is None else str(file)
 
     def instantiate_classes(self) -> None:
         """With a checkpoint to come, towers need no weights of their own: every tensor is in it."""
@@ -121,6 +125,7 @@ class RetrievalCLI(LightningCLI):
         """Without checkpoints where the trainer is told to write none, and without a logger where it has to be bare."""
         if config.get("barebones"):
             config = {**config, "logger": False}
+        callbacks = [*callbacks, EndsTogether()]
         if config.get("enable_checkpointing") is False or config.get("barebones"):
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         return super()._instantiate_trainer(config, callbacks)
@@ -128,12 +133,16 @@ class RetrievalCLI(LightningCLI):
     def before_fit(self) -> None:
         """Keep other processes out of the run's folder, and an earlier run's checkpoints apart from this one's."""
         config: Any = self.config[self.subcommand]
+        check_monitors(self.trainer, self.model)
         write_checkpoints_whole(self.trainer)
         self._lock = None
         if self.trainer.is_global_zero:
             self._lock = lock_folder(Path(self.trainer.default_root_dir))
-            if config.ckpt_path is None and self.trainer.checkpoint_callbacks and not config.trainer.fast_dev_run:
-                set_aside(Path(config.checkpoint.dirpath))
+            folder = Path(config.checkpoint.dirpath)
+            if self._is_auto:
+                check_is_newest(folder, config.ckpt_path)
+            elif config.ckpt_path is None and self.trainer.checkpoint_callbacks and not config.trainer.fast_dev_run:
+                set_aside(folder)
         self._begin_loggers(trains=True)
 
     def _begin_loggers(self, *, trains: bool = False) -> None:
@@ -187,8 +196,8 @@ def model_of_checkpoint(arguments: Sequence[str], contents: Iterable[dict[str, A
     if which is None:
         return []
     file = Path(which)
-    if which in ("best", "last") and root is not None:
-        file = find_checkpoint(Path(root) / "checkpoints", which)
+    if which in NAMES and root is not None:
+        file = find_checkpoint(Path(root) / "checkpoints", which) or file
     if not file.is_file():
         return []
     settings = current_model_settings(load_checkpoint(file).get("hyper_parameters", {}))

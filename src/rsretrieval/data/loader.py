@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -34,10 +35,14 @@ def check_unreadable(stream: RetrievalStream, unreadable: Mapping[str, str], max
     check_broken(list(unreadable), stream.table.images, stream.split, max_broken, reason)
 
 
-def _one_thread(_: int) -> None:
-    """Workers share the cores; OpenCV and tokenisers would use them all in each, and their threads fear forks."""
+def _begin_worker(_: int) -> None:
+    """Workers share the cores; OpenCV and tokenisers would use them all in each, and their threads fear forks.
+
+    The first SIGTERM is left aside: clusters send it to every process, and a run needs its workers to its last batch.
+    """
     cv2.setNumThreads(0)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 class _InTheStreamsOrder(SequentialSampler):
@@ -77,7 +82,7 @@ class EpochLoader(DataLoader[Batch]):
         max_broken: float,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(stream, batch_size=None, worker_init_fn=_one_thread, **options)
+        super().__init__(stream, batch_size=None, worker_init_fn=_begin_worker, **options)
         # Lightning's overfit_batches would put another in its place; DataLoader itself lets nobody change it.
         self.__dict__["sampler"] = _InTheStreamsOrder(stream)
         # A worker is ahead by what is prefetched, while one more batch is being copied.

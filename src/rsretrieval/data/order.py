@@ -59,17 +59,22 @@ def training_pairs(
     return np.stack([rows, caption_numbers], axis=1)[order]
 
 
-def training_batches(pairs: Ints, batch_size: int, shard: tuple[int, int]) -> list[Ints]:
+def training_batches(pairs: Ints, batch_size: int, shard: tuple[int, int], *, take_turns: bool) -> list[Ints]:
     """Row and caption number ``(batch_size, 2)`` of each batch of a rank; equally many full batches on every rank.
 
     Args:
         pairs: ``(P, 2)``, see :func:`training_pairs`.
         batch_size: of each rank.
         shard: the rank and the number of ranks.
+        take_turns: the batches of all ranks are together those of one process with the global batch; False gives each
+            rank one part of the epoch, so that none reads another's blocks.
     """
     rank, world = shard
     count = len(pairs) // (batch_size * world)
-    return list(pairs[: count * batch_size * world].reshape(world, count, batch_size, 2)[rank])
+    pairs = pairs[: count * batch_size * world]
+    if take_turns:
+        return list(pairs.reshape(count, world, batch_size, 2)[:, rank])
+    return list(pairs.reshape(world, count, batch_size, 2)[rank])
 
 
 def training_length(table: Table, per_image: int | None, batch_size: int, world: int) -> int:

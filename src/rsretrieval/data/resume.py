@@ -93,6 +93,7 @@ def division(data: Any, trainer: Any, table: Table | None) -> dict[str, Any]:  #
         "columns": asdict(data.columns),
         "rows": None if table is None else rows_digest(table),
         "by_worker": None if table is None else has_blocks(table),
+        "ranks_take_turns": None if table is None else not has_blocks(table),
     }
 
 
@@ -149,6 +150,8 @@ def continues(state: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
         return f"it was written with {before}, and this run has {after}"
     if "by_worker" not in state and now.get("by_worker") is False and _lanes(now) > 1:
         return "an older version wrote it, whose loading processes divided an epoch otherwise"
+    if "ranks_take_turns" not in state and now.get("ranks_take_turns") and now["world_size"] > 1:
+        return "an older version wrote it, whose processes divided an epoch otherwise"
     return None
 
 

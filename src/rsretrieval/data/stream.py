@@ -137,7 +137,7 @@ class RetrievalStream(IterableDataset[Batch]):
         if not self.train:
             return evaluation_batches(self.table, self.batch_size, self.shard)
         pairs = training_pairs(self.table, epoch, self.seed, self.captions_per_image, self.window, shuffle=self.shuffle)
-        return training_batches(pairs, self.batch_size, self.shard)
+        return training_batches(pairs, self.batch_size, self.shard, take_turns=not has_blocks(self.table))
 
     def __iter__(self) -> Iterator[Batch]:
         """This worker's part of the batches.

@@ -123,6 +123,8 @@ class EncoderConfig:
             activations take the memory of one chunk, while losses and gradients are those of the whole batch (the
             gradient cache of Gao et al., 2021). Costs a second forward pass. Batch norms that train see chunks, twice.
             Null for the whole batch at once.
+        gradient_checkpointing: of towers that train keep the inputs of blocks alone, and run each block again in the
+            backward pass: less memory, a third more time, equal gradients. Batch norms that train see a batch twice.
         query_bank: keep so many embeddings of training images and of captions with the model, for hubness correction
             (:class:`rsretrieval.models.query_bank.QueryBank`); 0 for none.
     """
@@ -144,6 +146,7 @@ class EncoderConfig:
     cache_features: bool = False
     split_heads: bool = False
     chunk_size: int | None = None
+    gradient_checkpointing: bool = False
     query_bank: int = 0
 
     @property

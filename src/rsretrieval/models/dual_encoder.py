@@ -22,6 +22,7 @@ from rsretrieval.models.layers import freeze
 from rsretrieval.models.projections import PairLogits, build_projections, common_width
 from rsretrieval.models.prompts import prompted
 from rsretrieval.models.query_bank import QueryBank
+from rsretrieval.models.towers.checkpointing import checkpoint_gradients
 from rsretrieval.models.towers.registry import IMAGE_TOWERS, TEXT_TOWERS
 from rsretrieval.models.towers.timm import ConvolutionalBranch
 from rsretrieval.types import Tokenizer, Tokens
@@ -69,6 +70,7 @@ class DualEncoder(nn.Module):
             self._add_fgis()
         elif hasattr(self.image_tower, "with_tokens"):
             self.image_tower.with_tokens = False
+        checkpoint_gradients(self.towers(), config)
         self.train()  # the towers measured their widths in evaluation mode
         self._caches: dict[str, SideCache] = {}
         if config.cache_features:

@@ -9,6 +9,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
+from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
 from rsretrieval.models.config import TowerConfig, is_pretrained
@@ -83,7 +84,7 @@ def _stages(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:  # noqa:
         return maps, stages
     stages = [model.bn1(model.conv_stem(images))]
     for block in model.blocks:
-        stages.append(block(stages[-1]))
+        stages.append(checkpoint_seq(block, stages[-1]) if model.grad_checkpointing else block(stages[-1]))
     last = model.bn2(model.conv_head(stages[-1]))
     return last, [*stages[1:], last]
 
