@@ -1,5 +1,7 @@
 """Defaults and edges of the metrics that the surviving mutants asked for."""
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 
@@ -8,9 +10,11 @@ from rsretrieval.metrics import (
     HubnessConfig,
     graded_retrieval,
     hubness_corrected_recall,
+    paired_bootstrap,
     recall_ceiling,
     retrieval_recall,
 )
+from rsretrieval.metrics.protocol import relevant_pairs
 
 KEYS = ["i2t_R@1", "i2t_R@5", "i2t_R@10", "t2i_R@1", "t2i_R@5", "t2i_R@10", "mR"]
 EYE, OWNERS = torch.eye(3), torch.arange(3)
@@ -92,3 +96,27 @@ def test_double_precision_grades_what_single_does_not() -> None:
         for i, t in ((image, text), (image.float(), text.float()))
     ]
     assert figures == [25.0, 50.0]  # the second text ties both
+
+
+def test_what_a_mutant_would_let_through() -> None:
+    with pytest.raises(ValueError, match="do not go together"):
+        retrieval_recall(image=EYE, text=EYE[:, :, None], owners=OWNERS)
+    with pytest.raises(ValueError, match=r"owners \(3, 3\) and text_ids \(3, 3\): give both for each caption"):
+        recall_ceiling(owners=EYE.long(), text_ids=EYE.long())
+    with pytest.raises(FrozenInstanceError):
+        HubnessConfig().neighbours = 3  # type: ignore[misc]
+    with pytest.raises(TypeError, match="positional"):
+        CrossModalRecall().update(EYE, OWNERS, EYE, OWNERS, OWNERS, OWNERS)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_too_few_and_too_many_labels(count: int) -> None:
+    with pytest.raises(ValueError, match=rf"ids of texts \({count},\) and owners \(3,\) differ"):
+        relevant_pairs(OWNERS, torch.arange(count))
+    with pytest.raises(ValueError, match="scenes"):
+        graded_retrieval(image=EYE, text=EYE, owners=OWNERS, scenes=torch.arange(count))
+
+
+def test_a_single_sample_is_enough_to_draw() -> None:
+    of, none, one = ({"t2i_R@1": values} for values in (OWNERS, torch.zeros(3), torch.ones(3)))
+    assert paired_bootstrap([none], [one], of, samples=1) == (100, 100, 100, 0)
