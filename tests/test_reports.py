@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import io
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rsretrieval import cli
 from rsretrieval.data.table import Table
@@ -301,5 +303,13 @@ def test_other_loggers_say_the_same_as_csv(logger: str, tmp_path: Path) -> None:
     for name in whole.log:
         assert alone.log[name] == pytest.approx(whole.log[name], rel=1e-6), name
     assert by_epoch(alone.log, "val/mR").keys() == {0, 1}
+    if logger == "TensorBoardLogger":
+        (file,) = run.rglob("events.out.tfevents.*")
+        events = EventAccumulator(str(file), size_guidance={"images": 0})
+        events.Reload()
+        assert events.Tags()["images"] == ["val/results", "val/worst"]
+        for name in ("results", "worst"):
+            shown = Image.open(io.BytesIO(events.Images(f"val/{name}")[0].encoded_image_string)).convert("RGB")
+            assert shown.tobytes() == Image.open(run / f"{name}-val.png").convert("RGB").tobytes()
     assert alone.settings["model.encoder.embed_dim"] == 16
     assert alone.settings["schedule.stages"] == whole.settings["schedule.stages"]

@@ -16,11 +16,14 @@ LIMIT = 60  # seconds, after which a mutant that hangs is a mutant that was noti
 
 
 def serve() -> None:
+    import datasets  # noqa: F401
     import hypothesis  # noqa: F401
     import lightning  # noqa: F401
+    import open_clip  # noqa: F401
     import pytest
-    import torch  # noqa: F401
+    import timm  # noqa: F401
     import torchmetrics  # noqa: F401
+    import transformers  # noqa: F401
 
     sys.dont_write_bytecode = True  # a mutant has the size and often the second of the file before it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -56,14 +59,23 @@ def likely_first(places: list[str]) -> list[list[str]]:
 
 
 def run(arguments: list[str]) -> int:
-    """Exit status of pytest; 1 for a run that was ended."""
+    """Exit status of pytest; 1 for a run that was ended.
+
+    Raises:
+        OSError: if there is no server after a while.
+    """
     deadline = time.monotonic() + 2 * LIMIT
-    while not os.path.exists(ADDRESS) and time.monotonic() < deadline:  # the server is on its way
-        time.sleep(0.5)
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(ADDRESS)
-        client.sendall("\n".join(arguments).encode())
-        return int(client.recv(16) or 1)
+    while True:  # the server is on its way; a mutant that nobody looked at was not noticed
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(ADDRESS)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+                continue
+            client.sendall("\n".join(arguments).encode())
+            return int(client.recv(16) or 1)
 
 
 if __name__ == "__main__":

@@ -57,10 +57,9 @@ def write_report(places: Sequence[Path], to: Path, baseline: str | None = None) 
     _list_runs(document, groups, empty)
     _figures(document, groups)
     _differences(document, groups, first)
-    draw: Callable[[str, Figure], Path] = lambda name, figure: _save(to / name, figure)  # noqa: E731
     document.heading("Curves")
-    document.picture(draw("curves.png", draw_curves(groups)), "training loss by step, validation mR by epoch")
-    _scenes(document, groups, draw)
+    document.picture(_save(to / "curves.png", draw_curves(groups)), "training loss by step, validation mR by epoch")
+    _scenes(document, groups, to)
     _worst(document, groups, to)
     _costs(document, groups)
     return document.write(to, "report")
@@ -75,11 +74,7 @@ def _baseline(groups: Sequence[Group], name: str | None) -> Group:
     if name is None:
         return groups[0]
     for group in groups:
-        if (
-            name == group.name
-            or name in {run.name for run in group.runs}
-            or name in {str(r.folder) for r in group.runs}
-        ):
+        if name == group.name or any(name in (run.name, str(run.folder)) for run in group.runs):
             return group
     known = [group.name for group in groups]
     raise ReportError(f"there is no group or run '{name}' to compare with{meant(name, known)}; there are {known}")
@@ -155,7 +150,7 @@ def _title(split: str) -> str:
     return {"val": "validation split", "test": "test split"}[split]
 
 
-def _scenes(document: Document, groups: Sequence[Group], draw: Callable[[str, Figure], Path]) -> None:
+def _scenes(document: Document, groups: Sequence[Group], to: Path) -> None:
     document.heading("Recall by scene")
     split = shared_split(groups)
     if split is None or any(None in run.queries[split].scenes for group in groups for run in group.runs):
@@ -166,7 +161,7 @@ def _scenes(document: Document, groups: Sequence[Group], draw: Callable[[str, Fi
     scenes = {scene: [mean(one[scene] for one in runs) for runs in found.values()] for scene in common}
     scenes = dict(sorted(scenes.items(), key=lambda item: (item[1][0], item[0])))
     document.text(f"mR of the queries of each scene against the whole {_title(split)}, the lowest first.")
-    document.picture(draw("scenes.png", draw_scenes(scenes, list(found))), "mR by scene")
+    document.picture(_save(to / "scenes.png", draw_scenes(scenes, list(found))), "mR by scene")
     rows = [[scene, *(f"{value:.2f}" for value in values)] for scene, values in scenes.items()]
     document.table(["scene", *found], rows)
 

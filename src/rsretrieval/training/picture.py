@@ -23,7 +23,7 @@ def _framed(image: Image.Image, right: bool | None) -> Image.Image:
 
 
 def _place(answer: Answer) -> str:
-    return "" if answer.place is None else f" (right: {answer.place:.0f}.)"
+    return "" if answer.place is None else f" (own: place {answer.place:.0f})"
 
 
 def draw_results(
