@@ -22,6 +22,7 @@ from rsretrieval.losses import (
     scene_weight,
     triplet_loss,
 )
+from rsretrieval.metrics import localization_figures
 from rsretrieval.models import FGIS
 
 SHARED, COPY = Path(__file__).parents[2] / "shared" / "golden", Path(__file__).parent / "data" / "golden"
@@ -154,3 +155,13 @@ def test_fgis() -> None:
         torch.testing.assert_close(got, g[name], **TOLERANCE)
     for got, name in ((first, "graph_step1"), (second, "graph_step2")):
         torch.testing.assert_close(got, g[name], rtol=1e-4, atol=6e-5)
+
+
+@pytest.mark.skipif(not (GOLDEN / "localization.npz").is_file(), reason=f"the maps are not in {GOLDEN}")
+def test_localization() -> None:
+    with np.load(GOLDEN / "localization.npz") as file:
+        maps = sum(name.startswith("map") for name in file.files)
+        for number in range(maps):
+            found = localization_figures(file[f"map{number}"], list(file[f"regions{number}"]))
+            np.testing.assert_allclose(found, file[f"measures{number}"], **TOLERANCE)
+    assert maps > 5

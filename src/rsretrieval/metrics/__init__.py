@@ -11,6 +11,7 @@ from rsretrieval.metrics.hubness import HubnessConfig, hub_bias, hubness_correct
 from rsretrieval.metrics.protocol import QUERIES, TIES
 
 if TYPE_CHECKING:
+    from rsretrieval.metrics.localization import LocalizationFigures, attention_centres, localization_figures
     from rsretrieval.metrics.retrieval import CrossModalRecall, SplitEmbeddings
 
 __all__ = [
@@ -19,15 +20,26 @@ __all__ = [
     "CrossModalRecall",
     "Difference",
     "HubnessConfig",
+    "LocalizationFigures",
     "SplitEmbeddings",
+    "attention_centres",
     "graded_retrieval",
     "hub_bias",
     "hubness_corrected_recall",
+    "localization_figures",
     "paired_bootstrap",
     "recall_ceiling",
     "recall_of_pairs",
     "retrieval_recall",
 ]
 
-# torchmetrics takes longer to import than torch, and the functions do without it.
-__getattr__ = lazy(__name__, dict.fromkeys(("CrossModalRecall", "SplitEmbeddings"), "rsretrieval.metrics.retrieval"))
+# torchmetrics takes longer to import than torch, and most functions do without it and OpenCV.
+__getattr__ = lazy(
+    __name__,
+    {
+        **dict.fromkeys(("CrossModalRecall", "SplitEmbeddings"), "rsretrieval.metrics.retrieval"),
+        **dict.fromkeys(
+            ("LocalizationFigures", "attention_centres", "localization_figures"), "rsretrieval.metrics.localization"
+        ),
+    },
+)
