@@ -249,14 +249,16 @@ def test_what_cannot_be_reported_on_is_refused(tmp_path: Path, runs: Path) -> No
 
 def test_runs_without_queries_or_figures_are_named(tmp_path: Path, runs: Path) -> None:
     shutil.copytree(runs / "fast", tmp_path / "fast")
-    query_file(tmp_path / "fast", "val").unlink()
+    for split in ("val", "test"):
+        query_file(tmp_path / "fast", split).unlink()
     (tmp_path / "fast" / "worst-test.png").unlink()
     (tmp_path / "fast" / "worst-val.png").unlink()
     write_session(tmp_path / "untested", 0, [{"step": 0, "epoch": 0, "train/loss": 1}])
     write_report([tmp_path / "fast", tmp_path / "untested", runs / "slow-0"], tmp_path / "to")
     text = (tmp_path / "to" / "report.md").read_text().replace("\\", "")
     assert f"Left out, since nothing was evaluated: {tmp_path / 'untested'}." in text
-    assert "No bootstrap: not every run has kept its queries of the same split" in text
+    assert "Not every run of fast has kept its queries of the validation split (queries-val.parquet" in text
+    assert "So nothing is compared query by query with fast." in text
     assert "has none (worst-test.png or worst-val.png)" in text
 
 

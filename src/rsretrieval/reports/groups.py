@@ -94,10 +94,11 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def shared_split(groups: Sequence[Group]) -> str | None:
-    """The split on which runs of all groups have kept their queries; None for none."""
-    has = [split for split in SPLITS if all(split in run.queries for group in groups for run in group.runs)]
-    return next(iter(has), None)
+def with_queries(groups: Sequence[Group]) -> tuple[str, list[Group]]:
+    """The split of which most groups have kept their queries in all runs, and these groups; of equals the test one."""
+    has = {split: [g for g in groups if all(split in run.queries for run in g.runs)] for split in SPLITS}
+    split = max(SPLITS, key=lambda name: len(has[name]))
+    return split, has[split]
 
 
 def difference(first: Group, second: Group, split: str) -> Difference | str:

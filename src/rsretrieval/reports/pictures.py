@@ -36,6 +36,7 @@ def draw_curves(groups: Sequence[Group]) -> Figure:
             right.axvline(epoch, color=colour, linestyle=":", linewidth=1)
     left.set(xlabel="step", ylabel="training loss")
     right.set(xlabel="epoch", ylabel="validation mR, %")
+    right.xaxis.get_major_locator().set_params(integer=True)
     if len(groups) > 1:
         right.legend(fontsize="small")
     return figure

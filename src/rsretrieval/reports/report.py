@@ -16,7 +16,7 @@ from rsretrieval.files import write_whole
 from rsretrieval.metrics.bootstrap import SAMPLES
 from rsretrieval.registry import meant
 from rsretrieval.reports.document import Document
-from rsretrieval.reports.groups import Group, difference, group_runs, mean_and_deviation, shared_split
+from rsretrieval.reports.groups import Group, difference, group_runs, mean_and_deviation, with_queries
 from rsretrieval.reports.logs import ReportError
 from rsretrieval.reports.pictures import draw_curves, draw_scenes
 from rsretrieval.reports.runs import SPLITS, Run, find_runs, read_run
@@ -118,27 +118,28 @@ def _differences(document: Document, groups: Sequence[Group], first: Group) -> N
     if len(groups) < 2:
         return
     document.heading("Differences")
-    split = shared_split(groups)
-    if split is None:
+    split, compared = with_queries(groups)
+    if without := [group.name for group in groups if group not in compared]:
         document.text(
-            "No bootstrap: not every run has kept its queries of the same split (queries-val.parquet or "
-            "queries-test.parquet in its folder, which `fit`, `validate` and `test` write)."
+            f"Not every run of {', '.join(without)} has kept its queries of the {_title(split)} "
+            f"(queries-{split}.parquet in its folder, which `fit`, `validate` and `test` write at their end)."
         )
+    if first not in compared or len(compared) < 2:
+        document.text(f"So nothing is compared query by query with {first.name}.")
         return
     document.text(
         f"mR on the {_title(split)} against {first.name}, query by query: a paired bootstrap over images, each with "
         f"all its captions ({SAMPLES:,} samples, 95 %). Runs of a group are averaged first: the interval is about "
-        "queries, the deviation above about seeds."
+        f"queries, the deviation above about seeds. {first.name} is of {_models(first, split)}."
     )
     rows = []
-    for group in groups:
+    for group in compared:
         found = difference(first, group, split) if group is not first else None
         if isinstance(found, str):
             rows.append([group.name, found, "", "", _models(group, split)])
         elif found is not None:
             interval = f"{found.low:+.2f} to {found.high:+.2f}"
             rows.append([group.name, f"{found.mean:+.2f}", interval, f"{found.p:.4f}", _models(group, split)])
-    document.text(f"{first.name} is of {_models(first, split)}.")
     document.table(["group", "difference in mR", "interval", "p, two-sided", "of"], rows)
 
 
@@ -152,11 +153,15 @@ def _title(split: str) -> str:
 
 def _scenes(document: Document, groups: Sequence[Group], to: Path) -> None:
     document.heading("Recall by scene")
-    split = shared_split(groups)
-    if split is None or any(None in run.queries[split].scenes for group in groups for run in group.runs):
-        document.text("Not every run has kept queries of the same split with scene labels.")
+    split, compared = with_queries(groups)
+    compared = [group for group in compared if not any(None in run.queries[split].scenes for run in group.runs)]
+    if without := [group.name for group in groups if group not in compared]:
+        document.text(
+            f"Not every run of {', '.join(without)} has kept queries of the {_title(split)} with scene labels."
+        )
+    if not compared:
         return
-    found = {group.name: [scene_recall(run, split) for run in group.runs] for group in groups}
+    found = {group.name: [scene_recall(run, split) for run in group.runs] for group in compared}
     common = set.intersection(*(set(one) for runs in found.values() for one in runs))
     scenes = {scene: [mean(one[scene] for one in runs) for runs in found.values()] for scene in common}
     scenes = dict(sorted(scenes.items(), key=lambda item: (item[1][0], item[0])))
