@@ -105,6 +105,7 @@ def test_an_image_may_have_queries_of_one_kind_alone() -> None:
         ({"samples": 0}, "samples=0, level=0.95: give 1 or more samples"),
         ({"level": 1.0}, "samples=10000, level=1.0: give"),
         ({"level": 0.0}, "level=0.0"),
+        ({"level": -0.5}, "level=-0.5"),
         ({"first": []}, "0 and 1 trainings, 1 figures: give one or more of each"),
         ({"second": []}, "1 and 0 trainings"),
         ({"images": {}}, "1 and 1 trainings, 0 figures"),

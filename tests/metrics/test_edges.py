@@ -101,6 +101,8 @@ def test_double_precision_grades_what_single_does_not() -> None:
 def test_what_a_mutant_would_let_through() -> None:
     with pytest.raises(ValueError, match="do not go together"):
         retrieval_recall(image=EYE, text=EYE[:, :, None], owners=OWNERS)
+    with pytest.raises(ValueError, match="do not go together"):
+        retrieval_recall(image=EYE[:, :, None], text=EYE, owners=OWNERS)
     with pytest.raises(ValueError, match=r"owners \(3, 3\) and text_ids \(3, 3\): give both for each caption"):
         recall_ceiling(owners=EYE.long(), text_ids=EYE.long())
     with pytest.raises(FrozenInstanceError):

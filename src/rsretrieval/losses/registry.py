@@ -13,7 +13,7 @@ from rsretrieval.registry import Registry
 from rsretrieval.types import PairedEmbeddings
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class LossContext:
     """What a loss may need beside the embeddings.
 
