@@ -72,6 +72,8 @@ def test_the_published_model_and_the_configurations_are_in_the_wheel(python: Pat
         "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--data.num_workers=0",
     )  # fmt: skip
     assert (tmp_path / "runs" / "quickstart" / "checkpoints" / "best.ckpt").is_file()
+    run(python, tmp_path, "-m", "rsretrieval", "report", "runs/quickstart")
+    assert "worst-0.png" in (tmp_path / "report" / "report.md").read_text()
     assert "remoteclip-vit-b-32" in run(python, tmp_path, "-m", "rsretrieval", "models", "list")
     said = run(python, tmp_path, "-c", WITHOUT_EXTRA)
     assert said.startswith("WeightsError")
