@@ -22,7 +22,7 @@ LAYERS = (  # top to bottom; a part imports from layers below its own, and never
     ("__main__",),
     ("cli",),
     ("__init__",),  # the public names
-    ("reports",),
+    ("localization", "reports"),
     ("archive", "classification", "sweeps", "training"),
     ("retriever",),
     ("data", "models"),

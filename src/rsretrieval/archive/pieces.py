@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
+from PIL import Image
 
 from rsretrieval.archive.dates import Dates
 from rsretrieval.archive.extra import needs
@@ -123,6 +124,24 @@ class Reader:
                     self.known.check(item.name, metres[0] * tile.width / self.viewer.image_size)
                 corners = (tile.left, tile.top, tile.left + tile.width, tile.top + tile.height)
                 yield Piece(f"{item.name}#{','.join(map(str, corners))}", item, tile)
+
+    def raster(self, item: Input) -> Raster:
+        """The raster that an input is, open.
+
+        Raises:
+            BrokenImageError: if GDAL cannot open it.
+        """
+        return self._raster(item).raster
+
+    def picture(self, item: Input, tile: Tile) -> Image.Image | None:
+        """A window of a raster as a person sees it; None for nothing but no data.
+
+        Raises:
+            BrokenImageError: if it cannot be read.
+        """
+        raster, rendering, _ = self._raster(item)
+        values = raster.read(tile, list(rendering.bands))
+        return None if values is None else decode(values, replace(rendering, bands=()))
 
     def _is_whole(self, item: Input) -> bool:
         if item.kind not in ("picture", "raster"):

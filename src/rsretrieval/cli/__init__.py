@@ -28,6 +28,7 @@ COMMANDS = {
     "benchmark": ("rsretrieval.cli.benchmark", "recall of several models on several data sets, as one table"),
     "bank": ("rsretrieval.cli.bank", "a model with a bank of queries, to correct its scores for hubs"),
     "index": ("rsretrieval.cli.index", "an archive of embeddings made searchable, or what changed taken in"),
+    "localize": ("rsretrieval.cli.localize", "where in a large scene something is that a sentence says: a heat map"),
     "sweep": ("rsretrieval.cli.sweep", "trials of a sweep's file, as of `wandb sweep`, without a server"),
     "report": ("rsretrieval.cli.report", "runs side by side: figures, differences, curves, scenes, worst queries"),
     "models": ("rsretrieval.cli.models", "pre-trained models that are known by name, and how to check one"),

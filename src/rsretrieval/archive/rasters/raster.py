@@ -58,6 +58,7 @@ class Raster:
         self.bands = 3 if self._palette is not None else len(self._numbers)
         self.dtype = np.dtype(np.uint8) if self._palette is not None else self._common(self._numbers)
         self.is_georeferenced = is_georeferenced(dataset)
+        self.crs, self.transform = dataset.crs, dataset.transform
         self._place = place_of(dataset, name)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,1 @@
+"""Semantic localisation: where in a large scene something is that a sentence says."""
