@@ -22,12 +22,13 @@ def test_confusions_by_hand() -> None:
     [
         ([0, 1], [0], r"labels \(2,\) and predictions \(1,\): give \(N,\) of both"),
         ([[0], [1]], [[0], [1]], r"labels \(2, 1\) and predictions \(2, 1\)"),
+        (1, 1, r"labels \(\) and predictions \(\)"),
         ([0, 3], [0, 1], "classes run from 0 to 3, and there are 3: give 0 to 2"),
         ([0, 4], [1, 1], "classes run from 0 to 4, and there are 3: give 0 to 2"),
         ([1, 1], [-1, 2], "classes run from -1 to 2, and there are 3: give 0 to 2"),
     ],
 )
-def test_what_confusions_refuse(labels: list[int], predicted: list[int], message: str) -> None:
+def test_what_confusions_refuse(labels: int | list[int], predicted: int | list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         confusion_matrix(torch.tensor(labels), torch.tensor(predicted), 3)
 

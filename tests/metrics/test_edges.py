@@ -8,6 +8,7 @@ import torch
 from rsretrieval.metrics import (
     CrossModalRecall,
     HubnessConfig,
+    SplitEmbeddings,
     graded_retrieval,
     hubness_corrected_recall,
     paired_bootstrap,
@@ -109,6 +110,13 @@ def test_what_a_mutant_would_let_through() -> None:
         HubnessConfig().neighbours = 3  # type: ignore[misc]
     with pytest.raises(TypeError, match="positional"):
         CrossModalRecall().update(EYE, OWNERS, EYE, OWNERS, OWNERS, OWNERS)  # type: ignore[misc]
+
+
+def test_what_embeddings_are_asked() -> None:
+    split = SplitEmbeddings(EYE, OWNERS, EYE, OWNERS.flip(0), OWNERS)
+    assert split.asked("every")["distinct_ids"] is None
+    assert split.asked("distinct")["distinct_ids"].tolist() == [2, 1, 0]
+    assert split.asked("every")["text"].tolist() == EYE.flip(0).tolist()
 
 
 @pytest.mark.parametrize("count", [2, 4])
