@@ -33,11 +33,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rsretrieval.archive.extra import needs
 from rsretrieval.archive.index import build_index, open_index
 from rsretrieval.archive.index.measure import recall
 from rsretrieval.embeddings import Row, table
 from rsretrieval.embeddings.file import KEY, NAME
+from rsretrieval.lazy import needs
 
 BLOCK = 8192
 HEADER = "| width | rows | kind | build, s | on disk, MB | memory, MB | p50, ms | p95, ms | recall@10, queries | rows |"
@@ -83,7 +83,7 @@ def _part(start: int, mixture: Mixture, count: int) -> pa.Table:
 def ask(folder: Path, kind: str, queries: NDArray[np.float32]) -> tuple[float, list[float], float]:
     """Growth of memory in MB, milliseconds of each query, and recall; in a process that has not built the index."""
     warm = np.ones((1, queries.shape[1]), np.float32)
-    needs("lancedb" if kind == "lancedb" else "faiss")
+    needs("lancedb" if kind == "lancedb" else "faiss", "archive")
     before = psutil.Process().memory_info().rss
     opened = open_index(folder, kind)
     times = []

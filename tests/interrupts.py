@@ -31,7 +31,7 @@ def recorded(file: Path, end: str = "", batches: int = 0) -> Iterator[None]:
         end: ``SIGTERM`` or ``SIGINT`` in the step of the next batch, ``error`` in it, ``SIGKILL`` after a checkpoint of
             that many steps; of two processes ``rank0`` or ``rank1`` (and ``rank``) for one of them by SIGKILL,
             ``stuck`` for the first while the second waits for ever, ``SIGTERMs`` for both at different moments of the
-            batch; nothing for none.
+            batch, ``error0`` or ``error1`` for an error of one; nothing for none.
         batches: of the run, before it ends.
     """
     step, save = RetrievalModule.training_step, ModelCheckpoint.on_train_batch_end
@@ -42,6 +42,8 @@ def recorded(file: Path, end: str = "", batches: int = 0) -> Iterator[None]:
         if done == batches and end == "error":
             raise RuntimeError("a step that fails")
         now, rank = done == batches, self.global_rank
+        if now and end == f"error{rank}":
+            raise RuntimeError("a process that fails")
         if now and end in (f"rank{rank}", ("stuck", "rank")[rank]):
             os.kill(os.getpid(), signal.SIGKILL)
         if now and end == "stuck":

@@ -140,6 +140,7 @@ def test_a_figure_that_never_comes_is_refused_before_the_first_step(
     cli.main(
         [*small, f"--trainer.callbacks={stop.replace('triplet', 'contrastive')}", "--checkpoint.monitor=val/t2i_R@1"]
     )
+    cli.main([*small, f"--trainer.callbacks={stop.replace('train/triplet', 'data/skipped')}"])
     own = json.dumps({"class_path": f"{__name__}.LogsMore"})  # may log anything
     cli.main([*small, f"--trainer.callbacks={own}", "--checkpoint.monitor=val/mine"])
 

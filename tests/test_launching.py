@@ -24,8 +24,7 @@ import interrupts
 import tiny
 from test_cli import queries, steps
 from test_run_folder import write
-from test_wandb import by_step
-from wandb_records import history, run_files
+from wandb_records import by_step, history, run_files
 
 CPU = ["--trainer.accelerator=cpu", "--trainer.precision=32-true"]
 TWO = ["-c", "launch/ddp", *CPU, "--trainer.devices=2"]
@@ -140,6 +139,11 @@ def test_large_trains_in_chunks_with_gradient_checkpointing(small: list[str], tm
     assert steps(tmp_path / "large") == pytest.approx(steps(tmp_path / "plain"), abs=1e-4)
     settings = yaml.safe_load((tmp_path / "large" / "config.yaml").read_text())["model"]["encoder"]
     assert (settings["chunk_size"], settings["gradient_checkpointing"]) == (3, True)
+
+
+def test_auto_of_an_evaluation_needs_a_checkpoint(small: list[str], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint 'last' in '.*checkpoints', which has \[\]"):
+        cli.main(["validate", *small, "--ckpt_path=auto"])
 
 
 def test_auto_begins_and_goes_on(small: list[str], tmp_path: Path) -> None:
@@ -269,20 +273,23 @@ def test_all_at_once_killed_and_going_on(small: list[str], tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("start", ["ddp", "torchrun"])
-def test_where_one_process_is_killed_the_others_end(rank: int, start: str, small: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("ddp", "rank0"), ("ddp", "rank1"), ("ddp", "error1"), ("torchrun", "rank0"), ("torchrun", "rank1")],
+)
+def test_where_one_process_dies_the_others_end(start: str, end: str, small: list[str], tmp_path: Path) -> None:
     """Within a minute, by an error, and the run goes on from the checkpoint that there is."""
     by, launch = (None, TWO) if start == "ddp" else (TORCHRUN, BY_TORCHRUN)
     args = ["fit", *small, *launch, "--trainer.limit_val_batches=0", "--resume.every_n_train_steps=1"]
-    dead, seconds = interrupted(f"rank{rank}", 4, *args, by=by)
+    dead, seconds = interrupted(end, 4, *args, by=by)
     assert dead.returncode in (1, -signal.SIGKILL)
     assert seconds < 60
     if by is None:
         assert "Error" in dead.stderr
     else:
         assert "Signal 9 (SIGKILL)" in dead.stderr
-        assert f"local_rank: {rank}" in dead.stderr
+        assert f"local_rank: {end[-1]}" in dead.stderr
+    assert end != "error1" or "a process that fails" in dead.stderr
     assert last_step(tmp_path / "run") == 4
     again = run(*args, "--ckpt_path=auto", by=by)
     assert again.returncode == 0, again.stderr

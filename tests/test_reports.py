@@ -32,7 +32,8 @@ from rsretrieval.training.scene_figures import scene_figures
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
-from test_wandb import split as made_up_split
+from made_up import split as made_up_split
+from wandb_records import run_files
 
 STAGES = [{"from_epoch": 0, "losses": {"contrastive": 1}}, {"from_epoch": 1, "losses": {"triplet": 1}}]
 
@@ -170,8 +171,8 @@ def test_a_difference_is_said_of_the_same_queries_alone(tmp_path: Path) -> None:
         kept_queries(tmp_path / "same", [1, 3, 3, 1]),
     ]  # fmt: skip
     one, more, distinct, same = (Group(run.name, (run,), {}) for run in runs)
-    assert difference(one, more, "val") == "other queries: 12 and 15, not the same"
-    assert difference(one, distinct, "val") == "other protocols: every and distinct"
+    assert str(difference(one, more, "val")).startswith("other queries: 12 and 15, first apart in (('t2i', ")
+    assert difference(one, distinct, "val") == "other protocols: every at [1, 5, 10], and distinct at [1, 5, 10]"
     assert difference(one, same, "val") == (0, 0, 0, 1)
 
 
@@ -290,24 +291,32 @@ def test_time_and_memory_are_those_of_the_log(runs: Path, report: Path) -> None:
     assert gpu == "not logged"
 
 
+LOGGER = '{"class_path": "%s", "init_args": {"save_dir": ""}}'
+
+
 @pytest.mark.parametrize("logger", ["WandbLogger", "TensorBoardLogger"])
 def test_other_loggers_say_the_same_as_csv(logger: str, tmp_path: Path) -> None:
-    run, settings = tmp_path / "run", '{"class_path": "%s", "init_args": {"save_dir": ""}}'
-    args = arguments(
-        tmp_path, run, f"--trainer.logger={settings % logger}", f"--trainer.logger+={settings % 'CSVLogger'}"
-    )
-    cli.main(args)
+    """Of a fit that is interrupted after an epoch, goes on, and is tested."""
+    run = tmp_path / "run"
+    loggers = [f"--trainer.logger={LOGGER % logger}", f"--trainer.logger+={LOGGER % 'CSVLogger'}"]
+    args = arguments(tmp_path, run, *loggers)
+    cli.main([*args, "--trainer.max_epochs=1"])
+    cli.main([*args, "--ckpt_path=last"])
+    cli.main(["test", *args[1:3], args[3], *loggers, "--trainer.limit_test_batches=2", "--ckpt_path=last"])
+    run_files(run)  # W&B's own process writes them
+    for file in run.rglob("metrics.csv"):
+        os.utime(file, (2e9, 2e9))
     whole = read_run(run)
     for file in [*run.rglob("metrics.csv"), run / "config.yaml"]:
         file.unlink()
     alone = read_run(run)
-    assert alone.log.keys() >= {"val/mR", "train/loss", "stage", "time/epoch"}
+    assert alone.log.keys() >= {"val/mR", "test/mR", "train/loss", "stage", "time/epoch"}
     for name in whole.log:
         assert alone.log[name] == pytest.approx(whole.log[name], rel=1e-6), name
     assert by_epoch(alone.log, "val/mR").keys() == {0, 1}
     if logger == "TensorBoardLogger":
-        (file,) = run.rglob("events.out.tfevents.*")
-        events = EventAccumulator(str(file), size_guidance={"images": 0})
+        *_, resumed, _ = sorted(run.rglob("events.out.tfevents.*"), key=lambda file: file.stat().st_mtime)
+        events = EventAccumulator(str(resumed), size_guidance={"images": 0})
         events.Reload()
         assert events.Tags()["images"] == ["val/results", "val/worst"]
         for name in ("results", "worst"):
@@ -315,3 +324,75 @@ def test_other_loggers_say_the_same_as_csv(logger: str, tmp_path: Path) -> None:
             assert shown.tobytes() == Image.open(run / f"{name}-val.png").convert("RGB").tobytes()
     assert alone.settings["model.encoder.embed_dim"] == 16
     assert alone.settings["schedule.stages"] == whole.settings["schedule.stages"]
+
+
+def test_what_another_logger_evaluated_is_added(runs: Path, tmp_path: Path) -> None:
+    """Trained under TensorBoard, tested with the default logger."""
+    run = tmp_path / "run"
+    args = arguments(tmp_path, run, f"--trainer.logger={LOGGER % 'TensorBoardLogger'}")
+    cli.main(args)
+    cli.main(["test", *args[1:3], args[3], "--trainer.limit_test_batches=2", "--ckpt_path=last"])
+    found = read_run(run)
+    assert by_epoch(found.log, "val/mR").keys() == {0, 1}
+    assert set(found.evaluated()) == {"validation, last epoch", "validation, best epoch", "test"}
+    write_report([run], tmp_path / "to")
+    assert "| run: test | 1 |" in (tmp_path / "to" / "report.md").read_text()
+
+
+def test_a_new_training_leaves_no_query_of_another_model(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    args = arguments(tmp_path, run, "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
+    cli.main(args)
+    assert read_queries(query_file(run, "val")).about["of"] == "epoch 1"  # the last that was validated
+    cli.main(["test", *args[1:3], args[3], "--trainer.limit_test_batches=2", "--ckpt_path=last"])
+    assert (run / "worst-test.png").is_file()
+    cli.main([*args, "--trainer.max_epochs=2", "--ckpt_path=last"])  # nothing is left to train
+    assert (run / "worst-test.png").is_file()
+    cli.main([*args, "--trainer.limit_val_batches=0"])
+    assert not [*run.glob("queries-*"), *run.glob("worst-*")]
+
+
+def test_runs_that_only_evaluated_are_found_and_alone(tmp_path: Path) -> None:
+    """Their configuration was not kept: what W&B has of it are the model's settings."""
+    below = tmp_path / "runs" / "a" / "wandb" / "offline-run-20251129_230000-x1" / "files"
+    below.mkdir(parents=True)
+    (below / "config.yaml").write_text("{}")
+    write_session(tmp_path / "runs" / "b", 0, [{"step": 0, "epoch": 0, "val/mR": 50}])
+    kept_queries(tmp_path / "runs" / "c", [1, 2])
+    places = [tmp_path / "runs" / name for name in "abc"]
+    assert find_runs([tmp_path / "runs"]) == places
+    assert find_runs([places[0]]) == places[:1]
+    same = {"model.encoder.embed_dim": 16}
+    assert len(group_runs([Run(place, same, {}) for place in places])) == 3
+
+
+def test_averaged_weights_make_another_group(tmp_path: Path) -> None:
+    average = {"class_path": "rsretrieval.training.callbacks.AveragedWeights", "init_args": {}}
+    trial = {"class_path": "rsretrieval.training.callbacks.trial.TrialProgress", "init_args": {"parent": 7}}
+    runs = [
+        Run(tmp_path / name, {"seed_everything": seed, "trainer.callbacks": callbacks}, {})
+        for seed, (name, callbacks) in enumerate(
+            {"a-0": None, "a-1": [trial], "b-0": [average], "b-1": [average, trial]}.items()
+        )
+    ]
+    groups = group_runs(runs)
+    assert [(group.name, group.seeds) for group in groups] == [("a", [0, 1]), ("b", [2, 3])]
+    assert [group.differs for group in groups] == [{"trainer.callbacks": None}, {"trainer.callbacks": [average]}]
+
+
+def test_a_run_that_has_just_begun_refuses_no_report(
+    tmp_path: Path, runs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has a configuration and no log yet; another was killed in the middle of a number."""
+    shutil.copytree(runs, tmp_path / "all")
+    (tmp_path / "all" / "begun").mkdir()
+    shutil.copy(runs / "fast" / "config.yaml", tmp_path / "all" / "begun")
+    (log, *_) = sorted((tmp_path / "all" / "slow-0").rglob("metrics.csv"))
+    whole = read_run(runs / "slow-0").log
+    with log.open("a") as file:
+        file.write("1,2,-")
+    assert read_run(tmp_path / "all" / "slow-0").log == whole
+    assert "has a row that is no numbers, and is read without it" in caplog.text
+    write_report([tmp_path / "all"], tmp_path / "to")
+    text = (tmp_path / "to" / "report.md").read_text().replace("\\", "")
+    assert f"Left out, since nothing was evaluated: {tmp_path / 'all' / 'begun'}." in text

@@ -24,8 +24,7 @@ from rsretrieval import TowerConfig, cli
 from rsretrieval.cli.loggers import LoggerPackageError
 from rsretrieval.data import Columns, DataError, register_dataset
 from rsretrieval.data.datasets.synthetic.source import SyntheticSource
-from rsretrieval.data.table import Table
-from rsretrieval.metrics import SplitEmbeddings, retrieval_recall
+from rsretrieval.metrics import retrieval_recall
 from rsretrieval.models.digest import digest_of
 from rsretrieval.redaction import redacted
 from rsretrieval.training import OptimizerConfig, RetrievalModule, callbacks
@@ -33,13 +32,14 @@ from rsretrieval.training.callbacks import TrainingFigures
 from rsretrieval.training.callbacks import figures as figures_module
 from rsretrieval.training.callbacks.tracking import result_tables
 from rsretrieval.training.optimizer import adamw
-from rsretrieval.training.results import Answer, answers
+from rsretrieval.training.results import Answer, answers, first_places
 from rsretrieval.training.scene_figures import scene_figures
 from rsretrieval.training.wandb_run import WRITES_EVERY, WandbRunError
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
-from wandb_records import config, history, records, run_files
+from made_up import split
+from wandb_records import by_step, config, history, records, run_files
 
 TOKENS = {"HF_TOKEN": "hf_plantedPlanted01", "SOME_SECRET": "c0rrect-horse-battery"}
 PASSWORD, SIGNATURE = "pa55-of-the-url", "5igned-by-nobody"
@@ -125,18 +125,6 @@ def only(files: list[Path]) -> Path:
 def csv_rows(folder: Path) -> list[dict[str, float]]:
     with only(sorted(folder.rglob("metrics.csv"))).open() as lines:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
-
-
-def by_step(rows: list[dict[str, Any]], step: str) -> dict[tuple[int, str], Any]:
-    """Step and name to value; each but the epoch once."""
-    values: dict[tuple[int, str], Any] = {}
-    for row in rows:
-        for name, value in row.items():
-            key = int(row[step]), name
-            if name not in ("epoch", step):
-                assert key not in values, "logged twice"
-                values[key] = value
-    return values
 
 
 def scalars(file: Path) -> dict[tuple[int, str], float]:
@@ -413,18 +401,6 @@ def test_speed_leaves_validation_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [value for name, value in logged if name == "speed/waiting_for_data"] == pytest.approx([1 / 3] * 3)
 
 
-def split(images: int, scenes: list[int]) -> tuple[Table, SplitEmbeddings]:
-    """Two captions an image, random embeddings, the images' ids from 10 on."""
-    draw = torch.Generator().manual_seed(0)
-    captions = [[f"{row} a", f"{row} b"] for row in range(images + 10)]
-    names = [f"{row}.png" for row in range(images + 10)]
-    content = Table(names, captions, [], [0] * 10 + scenes, [], [f"scene {n}" for n in range(5)])
-    owners = torch.arange(images).repeat_interleave(2)
-    image, text = (torch.randn(rows, 4, generator=draw) for rows in (images, 2 * images))
-    ids = torch.arange(images) + 10
-    return content, SplitEmbeddings(image, ids, text, torch.arange(2 * images), owners)
-
-
 def test_figures_of_scenes_are_those_of_a_loop() -> None:
     scenes = [1, 3, 3, 1, 3, 3, 1, 3, 3, 3, 1, 3]
     content, embeddings = split(12, scenes)
@@ -467,6 +443,30 @@ def test_answers_and_their_tables() -> None:
     assert [cell.getpixel((0, 0))[0] for cell in first if isinstance(cell, Image.Image)] == [10, 10, 11, 12]
     assert first[4::2] == [True, False, False, None, None]
     assert len(columns) == len(first) == 13
+
+
+def test_worst_queries_and_their_places() -> None:
+    """Image 11 has a text twice, which image 10 has too; ranks by a loop over distinct texts and over images."""
+    content, embeddings = split(4, [0] * 4)
+    rows = torch.tensor([0, 1, 1, 1, 2, 3, 4, 5])
+    embeddings = embeddings._replace(text=embeddings.text[:6], caption_rows=rows)
+    content.captions[11] = [content.captions[10][1]] * 2
+    scores = (embeddings.image @ embeddings.text.T).tolist()
+    own = {0: {0, 1}, 1: {1}, 2: {2, 3}, 3: {4, 5}}
+    by_text, by_image = first_places(embeddings)
+    for image in range(4):
+        best = max(scores[image][text] for text in own[image])
+        assert by_image[image] == 1 + sum(score > best for score in scores[image])
+    for text in range(6):
+        best = max(scores[image][text] for image in own if text in own[image])
+        assert by_text[text] == 1 + sum(row[text] > best for row in scores)
+    worst_texts, worst_images = answers(content, embeddings, 2, worst=True)
+    assert [answer.place for answer in worst_texts] == sorted(by_text.tolist(), reverse=True)[:2]
+    assert [answer.place for answer in worst_images] == sorted(by_image.tolist(), reverse=True)[:2]
+    assert worst_images[0].row == 10 + int(by_image.argmax())
+    one, other = torch.eye(2), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    tied = embeddings._replace(image=one, text=other, caption_rows=torch.tensor([0, 1]), owners=torch.tensor([0, 1]))
+    assert first_places(tied)[0].tolist() == [1.5, 1.5]  # one of two that tie
 
 
 def test_wrong_numbers_are_refused() -> None:

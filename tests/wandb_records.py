@@ -2,10 +2,11 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from rsretrieval.reports.wandb_file import config, history, records
 
-__all__ = ["config", "history", "records", "run_files"]
+__all__ = ["by_step", "config", "history", "records", "run_files"]
 
 
 def run_files(folder: Path, patience: float = 20) -> list[Path]:
@@ -23,3 +24,15 @@ def run_files(folder: Path, patience: float = 20) -> list[Path]:
         ):
             time.sleep(0.1)
     return files
+
+
+def by_step(rows: list[dict[str, Any]], step: str) -> dict[tuple[int, str], Any]:
+    """Step and name to value; each but the epoch once."""
+    values: dict[tuple[int, str], Any] = {}
+    for row in rows:
+        for name, value in row.items():
+            key = int(row[step]), name
+            if name not in ("epoch", step):
+                assert key not in values, "logged twice"
+                values[key] = value
+    return values

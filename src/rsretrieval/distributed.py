@@ -69,17 +69,26 @@ def gather_objects(value: T) -> list[T]:
     return values
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
+def cpu_group() -> Any:  # noqa: ANN401 - torch has no public type for it
+    """A group of all ranks that talks without their devices, which would have to finish first; every rank calls it."""
+    return dist.new_group(backend="gloo") if is_distributed() and dist.get_backend() != "gloo" else None
+
+
+def any_rank(flag: bool, group: Any = None) -> bool:  # noqa: ANN401
     """Whether it is so on any rank.
 
+    Args:
+        flag: of this rank.
+        group: see :func:`cpu_group`.
+
     Example:
-        >>> any_rank(True, torch.device("cpu"))
+        >>> any_rank(True)
         True
     """
     if not is_distributed():
         return flag
-    flags = torch.tensor([flag], dtype=torch.int32, device=device)
-    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    flags = torch.tensor([flag], dtype=torch.int32)
+    dist.all_reduce(flags, dist.ReduceOp.MAX, group)
     return bool(flags)
 
 

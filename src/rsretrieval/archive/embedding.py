@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from rsretrieval import __version__
 from rsretrieval.archive.encode import Encoder
-from rsretrieval.archive.extra import needs
 from rsretrieval.archive.finish import finish
 from rsretrieval.archive.ground import TrainingScale
 from rsretrieval.archive.inputs import find_inputs
@@ -23,6 +22,7 @@ from rsretrieval.archive.work import Report, Work, report
 from rsretrieval.embeddings import ArchiveError, EmbeddingsFile
 from rsretrieval.embeddings.file import NAME
 from rsretrieval.embeddings.rows import DataType, schema
+from rsretrieval.lazy import needs
 from rsretrieval.models.pretrained import find_model
 from rsretrieval.retriever import Retriever
 from rsretrieval.settings import plain

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rsretrieval.archive.dates import Dates
-from rsretrieval.archive.extra import needs
 from rsretrieval.archive.ground import TrainingScale
 from rsretrieval.archive.hub import opened
 from rsretrieval.archive.inputs import HUB, Input
@@ -26,6 +25,7 @@ from rsretrieval.archive.tables import Member, ParquetImages, TarImages
 from rsretrieval.embeddings import ArchiveError, Row
 from rsretrieval.images import BrokenImageError, Rendering, RenderingError, Scale, decode
 from rsretrieval.images.samples import samples
+from rsretrieval.lazy import needs
 
 UNREADABLE = (BrokenImageError, ArchiveError, OSError)
 """What is raised of an input or a piece that cannot be read."""
@@ -212,7 +212,7 @@ class Reader:
             return self._open[key]
 
     def _open_raster(self, item: Input) -> OpenRaster:
-        needs("rasterio")
+        needs("rasterio", "archive")
         scene = self._scene(item)
         raster = open_raster(scene.place if scene else item.place, item.name)
         rendering = self.viewer.rendering

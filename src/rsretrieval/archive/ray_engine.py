@@ -14,7 +14,6 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from rsretrieval.archive.encode import Encoder
-from rsretrieval.archive.extra import needs
 from rsretrieval.archive.inputs import Input
 from rsretrieval.archive.loading import ahead
 from rsretrieval.archive.options import Options
@@ -22,6 +21,7 @@ from rsretrieval.archive.pieces import UNREADABLE, Loaded, Piece, Reader, reason
 from rsretrieval.archive.state import InputState
 from rsretrieval.embeddings import table
 from rsretrieval.embeddings.rows import DataType, schema
+from rsretrieval.lazy import needs
 from rsretrieval.retriever import Retriever
 
 NUMBER, PROBLEM = "piece", "problem"

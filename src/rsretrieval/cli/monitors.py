@@ -13,6 +13,10 @@ from rsretrieval.training.module import RetrievalModule
 KNOWN = ("rsretrieval", "lightning")
 """Packages whose callbacks log nothing but what is known here."""
 
+OTHERS = ("gradient_norm", "stage", "bias", "data/skipped", "val/skipped", "step", "epoch")
+GROUPS = ("learning_rate/", "temperature/", "weight/", "speed/", "time/", "memory/")
+"""Beginnings of what is logged too, with names that depend on the settings."""
+
 
 class MonitorError(ValueError):
     """A figure that is watched and never comes."""
@@ -32,10 +36,10 @@ def check_monitors(trainer: Trainer, module: LightningModule) -> None:
         return
     stages = [stage for one in callbacks if isinstance(one, ValueGuidedLearning) for stage in one.stages]
     trained = dict.fromkeys(f"train/{name}" for stage in stages for name in stage.losses)
-    names = [*FIGURES, "train/loss", *trained, "gradient_norm", "step", "epoch"]
+    names = [*FIGURES, "train/loss", *trained, *OTHERS]
     for callback in callbacks:
         monitor = callback.monitor if isinstance(callback, ModelCheckpoint | EarlyStopping) else None
-        if monitor is not None and monitor not in names:
+        if monitor is not None and monitor not in names and not monitor.startswith(GROUPS):
             raise MonitorError(
                 f"{type(callback).__name__} monitors '{monitor}', which never comes{meant(monitor, names)}; there are "
                 f"{names} (checkpoint.monitor, trainer.callbacks)"

@@ -111,7 +111,8 @@ class RetrievalCLI(LightningCLI):
         settle_loggers(config.trainer.logger, root)
         self._is_auto = config.get("ckpt_path") == "auto"
         if config.get("ckpt_path") in NAMES:
-            file = find_checkpoint(Path(config.checkpoint.dirpath), config.ckpt_path)
+            which = "last" if self._is_auto and self.subcommand != "fit" else config.ckpt_path
+            file = find_checkpoint(Path(config.checkpoint.dirpath), which)
             config.ckpt_path = None if file is None else str(file)
 
     def instantiate_classes(self) -> None:

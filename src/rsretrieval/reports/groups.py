@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rsretrieval.metrics.bootstrap import Difference, paired_bootstrap
-from rsretrieval.reports.runs import SPLITS, Run
+from rsretrieval.reports.logs import SEED
+from rsretrieval.reports.runs import SPLITS, Queries, Run
 
-SEED = "seed_everything"
 ASIDE = (
-    SEED, "ckpt_path", "config", "trainer.default_root_dir", "trainer.logger", "trainer.callbacks",
+    SEED, "ckpt_path", "config", "trainer.default_root_dir", "trainer.logger",
     "trainer.enable_progress_bar", "checkpoint.dirpath", "last.dirpath", "resume.dirpath", "report.", "tracking.",
     "run.",
 )  # fmt: skip
 """Settings, or beginnings of their names, that make no difference to a training."""
+
+OF_SWEEPS = "rsretrieval.training.callbacks.trial."
 
 
 class Group(NamedTuple):
@@ -42,10 +44,10 @@ class Group(NamedTuple):
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Groups in the order of their first runs; a run without a kept configuration is alone."""
+    """Groups in the order of their first runs; a run of which no whole configuration was kept is alone."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        key = json.dumps(_telling(run), sort_keys=True, default=str) if run.settings else str(run.folder)
+        key = json.dumps(_telling(run), sort_keys=True, default=str) if SEED in run.settings else str(run.folder)
         groups.setdefault(key, []).append(run)
     members = list(groups.values())
     settings = [_telling(group[0]) for group in members]
@@ -59,7 +61,13 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def _telling(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in run.settings.items() if not name.startswith(ASIDE)}
+    """The settings that make a difference; a sweep's own callback, which holds a number of a process, is none."""
+    settings = {name: value for name, value in run.settings.items() if not name.startswith(ASIDE)}
+    callbacks = settings.get("trainer.callbacks")
+    if isinstance(callbacks, list):
+        kept = [one for one in callbacks if not str(one.get("class_path", "")).startswith(OF_SWEEPS)]
+        settings["trainer.callbacks"] = kept or None
+    return settings
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
@@ -101,14 +109,22 @@ def with_queries(groups: Sequence[Group]) -> tuple[str, list[Group]]:
     return split, has[split]
 
 
+def mismatch(one: Queries, other: Queries) -> str | None:
+    """Why two runs' queries cannot be compared one by one; None if they can."""
+    if (other.about["queries"], other.about["ks"]) != (one.about["queries"], one.about["ks"]):
+        told = [f"{about['queries']} at {about['ks']}" for about in (one.about, other.about)]
+        return f"other protocols: {told[0]}, and {told[1]}"
+    if other.keys != one.keys:
+        first = next((pair for pair in itertools.zip_longest(one.keys, other.keys) if pair[0] != pair[1]), None)
+        return f"other queries: {len(one.keys)} and {len(other.keys)}, first apart in {first}"
+    return None
+
+
 def difference(first: Group, second: Group, split: str) -> Difference | str:
     """How much the second group is above the first in mR; or why that cannot be said."""
     trained = [run.queries[split] for group in (first, second) for run in group.runs]
-    one = trained[0]
-    for other in trained[1:]:
-        if (other.about["queries"], other.about["ks"]) != (one.about["queries"], one.about["ks"]):
-            return f"other protocols: {one.about['queries']} and {other.about['queries']}"
-        if other.keys != one.keys:
-            return f"other queries: {len(one.keys)} and {len(other.keys)}, not the same"
+    reason = next((reason for other in trained[1:] if (reason := mismatch(trained[0], other))), None)
+    if reason is not None:
+        return reason
     hits = [[run.queries[split].hits for run in group.runs] for group in (first, second)]
-    return paired_bootstrap(hits[0], hits[1], one.images)
+    return paired_bootstrap(hits[0], hits[1], trained[0].images)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rsretrieval.lazy import needs
 from rsretrieval.registry import Registry
 
+_logger = logging.getLogger(__name__)
 Log = dict[str, dict[int, float]]
 """Name of a figure to its value at each step."""
 
 
+SEED = "seed_everything"
+"""A setting that every whole configuration has."""
 EVALUATED = ("validate", "test")
 """Beginnings of the names of figures that no training has logged."""
 
@@ -46,47 +50,52 @@ LOG_READERS: Registry[LogReader] = Registry("kind of log")
 """Name to :class:`LogReader`; the first that finds files in a run's folder reads them."""
 
 
-def sessions(folder: Path) -> tuple[str, list[Path]]:
-    """The kind of a run's logs, and their files in the order in which they were begun.
-
-    Raises:
-        ReportError: if there are none.
-    """
-    for kind, reader in LOG_READERS.items():
-        files = sorted(folder.rglob(reader.pattern), key=_begun)
-        if files:
-            return kind, files
-    patterns = [reader.pattern for reader in LOG_READERS.values()]
-    raise ReportError(
-        f"'{folder}' has no log: none of {patterns} lies below it. Give the folder of a run "
-        "(--trainer.default_root_dir), or a folder of such folders"
-    )
+def sessions(folder: Path) -> dict[str, list[Path]]:
+    """Kind of log to its files below a run's folder, in the order in which they were begun; none of kinds without."""
+    found = {kind: sorted(folder.rglob(reader.pattern), key=_begun) for kind, reader in LOG_READERS.items()}
+    return {kind: files for kind, files in found.items() if files}
 
 
-def _begun(file: Path) -> tuple[float, str]:
-    hyperparameters = file.with_name("hparams.yaml")
-    first = hyperparameters if hyperparameters.is_file() else file
-    return min(one.stat().st_mtime for one in (first, file)), str(file)
+def _begun(file: Path) -> tuple[list[int], float]:
+    """By numbers in the names that loggers give, since copies have other times: version, date, time stamp."""
+    named = next((part for part in file.parts[-2::-1] if re.match(r"version_\d|(offline-)?run-\d", part)), "")
+    stamp = re.findall(r"tfevents\.(\d+)", file.name)
+    return [*map(int, re.findall(r"\d+", named)[:2]), *map(int, stamp)], file.stat().st_mtime
 
 
 def read_log(folder: Path) -> Log:
-    """The figures of a run, of all its sessions.
+    """The figures of a run, of all its sessions and loggers.
 
     A session that trains replaces everything from its first step on: one that went on after an interruption what had
     been trained beyond its checkpoint, a new training in the same folder all of the earlier one; what was tested before
     it is of another model, and left out. Figures of a validation split from a session that does not train are kept
-    as ``validate/…``.
-
-    Raises:
-        ReportError: if there is no log.
+    as ``validate/…``. Of several loggers the one that saw the newest training is read; others add what was evaluated
+    after it.
     """
-    kind, files = sessions(folder)
+    kinds = {kind: [(file, LOG_READERS[kind].read(file)) for file in files] for kind, files in sessions(folder).items()}
+    newest = {
+        kind: max((file.stat().st_mtime for file, session in read if _trained(session)), default=0.0)
+        for kind, read in kinds.items()
+    }
     log: Log = {}
-    for file in files:
-        session = LOG_READERS[kind].read(file)
-        trained = [step for name, values in session.items() if not name.startswith(NOT_OF_TRAINING) for step in values]
-        if trained:
-            first = min(trained)
+    for kind in sorted(kinds, key=lambda kind: newest[kind], reverse=True):
+        since = max(newest.values())
+        read = kinds[kind] if not log else [(f, s) for f, s in kinds[kind] if f.stat().st_mtime >= since]
+        joined = _joined([session for _, session in read])
+        log |= {name: values for name, values in joined.items() if not log or name.startswith(EVALUATED)}
+    return log
+
+
+def _trained(session: Log) -> list[int]:
+    """The steps of a session that trained."""
+    return [step for name, values in session.items() if not name.startswith(NOT_OF_TRAINING) for step in values]
+
+
+def _joined(sessions: Sequence[Log]) -> Log:
+    log: Log = {}
+    for session in sessions:
+        if steps := _trained(session):
+            first = min(steps)
             old = {name: {s: v for s, v in values.items() if s < first} for name, values in log.items()}
             log = {name: old.get(name, {}) | session.get(name, {}) for name in [*old, *session]}
             log = {name: values for name, values in log.items() if not name.startswith(EVALUATED)}
@@ -118,9 +127,14 @@ def _read_csv(file: Path) -> Log:
     with file.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             step = row.pop("step", None)
-            for name, text in row.items() if step else ():
-                if name and text:
-                    log.setdefault(name, {})[int(float(step))] = float(text)
+            try:
+                values = {name: float(text) for name, text in row.items() if name and text}
+                at = int(float(step)) if step else None
+            except ValueError:  # cut off, by a kill
+                _logger.warning("'%s' has a row that is no numbers, and is read without it: %s", file, row)
+                continue
+            for name, value in values.items() if at is not None else ():
+                log.setdefault(name, {})[int(at or 0)] = value
     return log
 
 
@@ -152,16 +166,17 @@ def _read_tensorboard(file: Path) -> Log:
     events = needs("tensorboard.backend.event_processing.event_accumulator", "report")
     accumulator = events.EventAccumulator(str(file), size_guidance={events.SCALARS: 0})
     accumulator.Reload()
-    return {name: {one.step: one.value for one in accumulator.Scalars(name)} for name in accumulator.Tags()["scalars"]}
+    names = [name for name in accumulator.Tags()["scalars"] if name != "hp_metric"]  # Lightning's mark, of no figure
+    return {name: {one.step: one.value for one in accumulator.Scalars(name)} for name in names}
 
 
 LOG_READERS.register("tensorboard")(LogReader("events.out.tfevents.*", _read_tensorboard, _hyperparameters))
 
 
 def settings_of_log(folder: Path) -> Mapping[str, Any]:
-    """The configuration that a run's logs hold, flat, of the first session that has one."""
-    kind, files = sessions(folder)
-    return next((found for file in files if (found := LOG_READERS[kind].settings(file))), {})
+    """The configuration that a run's logs hold, flat, of the last session that has a whole one, or else a part."""
+    read = [LOG_READERS[kind].settings(file) for kind, files in sessions(folder).items() for file in files]
+    return max(read[::-1], key=lambda settings: (SEED in settings, bool(settings)), default={})
 
 
 def latest(log: Log, prefix: str) -> dict[str, float]:

@@ -16,7 +16,7 @@ from rsretrieval.files import write_whole
 from rsretrieval.metrics.bootstrap import SAMPLES
 from rsretrieval.registry import meant
 from rsretrieval.reports.document import Document
-from rsretrieval.reports.groups import Group, difference, group_runs, mean_and_deviation, with_queries
+from rsretrieval.reports.groups import Group, difference, group_runs, mean_and_deviation, mismatch, with_queries
 from rsretrieval.reports.logs import ReportError
 from rsretrieval.reports.pictures import draw_curves, draw_scenes
 from rsretrieval.reports.runs import SPLITS, Run, find_runs, read_run
@@ -161,6 +161,11 @@ def _scenes(document: Document, groups: Sequence[Group], to: Path) -> None:
         )
     if not compared:
         return
+    base = compared[0].runs[0].queries[split]
+    alike = [g for g in compared if not any(mismatch(base, run.queries[split]) for run in g.runs)]
+    if apart := [group.name for group in compared if group not in alike]:
+        document.text(f"{', '.join(apart)}: of other queries than {compared[0].name}, and left out.")
+    compared = alike
     found = {group.name: [scene_recall(run, split) for run in group.runs] for group in compared}
     common = set.intersection(*(set(one) for runs in found.values() for one in runs))
     scenes = {scene: [mean(one[scene] for one in runs) for runs in found.values()] for scene in common}
@@ -180,7 +185,7 @@ def scene_recall(run: Run, split: str) -> dict[str, float]:
         for scene in sorted({label for label in labels if label is not None}):
             mask = torch.tensor([label == scene for label in labels])
             figures.setdefault(scene, []).append(100 * float(hits[mask].mean()))
-    return {scene: mean(values) for scene, values in figures.items()}
+    return {scene: mean(values) for scene, values in figures.items() if len(values) == len(queries.hits)}
 
 
 def _worst(document: Document, groups: Sequence[Group], to: Path) -> None:

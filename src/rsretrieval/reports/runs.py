@@ -13,14 +13,19 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from rsretrieval.data.captions import clean
 from rsretrieval.metrics.functional import hit_probability
-from rsretrieval.reports.logs import Log, ReportError, latest, read_log, settings_of_log
+from rsretrieval.reports.logs import LOG_READERS, Log, ReportError, latest, read_log, settings_of_log
 from rsretrieval.settings import flat
 from rsretrieval.training.query_records import KEY, query_file
 
 SPLITS = ("test", "val")
 """By preference, where runs are compared query by query."""
 CONFIG = "config.yaml"
+LOGGERS = ("lightning_logs", "wandb")
+"""Folders of loggers in a run's, by their defaults."""
+MOST_WORDS = 30
+"""Of a caption, by which queries of two models are told to be the same."""
 DEPTH = 3
 """Levels of folders below one that is no run, in which runs are looked for."""
 
@@ -30,7 +35,7 @@ class Queries(NamedTuple):
 
     Attributes:
         about: ``split``, protocol (``queries``), ranks (``ks``) and ``of``, which model it was.
-        keys: ``way``, ``file`` and ``caption`` of each.
+        keys: ``way``, ``file`` and ``caption`` of each, cleaned, since some models see captions as they are written.
         scenes: of each, or None.
         hits: figure to ``(Q,)``, the probability that a query of its way succeeds.
         images: figure to ``(Q,)``, number of each query's image in the order of the files' names.
@@ -62,8 +67,9 @@ def read_queries(file: Path) -> Queries:
     if about is None:
         raise ReportError(f"'{file}' holds no queries of a run: it has no '{KEY.decode()}' in its metadata")
     about = json.loads(about)
-    table = table.sort_by([(name, "ascending") for name in ("way", "file", "caption")])
     columns = table.to_pydict()
+    order = sorted(range(len(table)), key=lambda row: (columns["way"][row], columns["file"][row]))
+    columns = {name: [values[row] for row in order] for name, values in columns.items()}
     names = {name: number for number, name in enumerate(sorted(set(columns["file"])))}
     above, tied, own = (torch.tensor(columns[name]) for name in ("above", "tied", "own"))
     hits, images, rows = {}, {}, {}
@@ -74,7 +80,8 @@ def read_queries(file: Path) -> Queries:
             hits[name] = hit_probability(above[of_way], tied[of_way], own[of_way], k, "expected")
             images[name] = torch.tensor([names[columns["file"][row]] for row in of_way])
             rows[name] = of_way
-    keys = list(zip(columns["way"], columns["file"], columns["caption"], strict=True))
+    texts = [caption and clean(caption, MOST_WORDS) for caption in columns["caption"]]
+    keys = list(zip(columns["way"], columns["file"], texts, strict=True))
     return Queries(about, keys, columns["scene"], hits, images, rows)
 
 
@@ -123,16 +130,22 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run.
+    """Read a run; one without a log has no figures.
 
     Raises:
-        ReportError: if it has no log.
+        ReportError: if it has neither a log nor a configuration.
     """
     import yaml
 
-    file = folder / CONFIG
+    file, log = folder / CONFIG, read_log(folder)
+    if not file.is_file() and not log:
+        patterns = [reader.pattern for reader in LOG_READERS.values()]
+        raise ReportError(
+            f"'{folder}' has no log: none of {patterns} lies below it. Give the folder of a run "
+            "(--trainer.default_root_dir), or a folder of such folders"
+        )
     settings = flat(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else settings_of_log(folder)
-    return Run(folder, settings, read_log(folder))
+    return Run(folder, settings, log)
 
 
 def find_runs(places: Iterable[Path]) -> list[Path]:
@@ -145,13 +158,22 @@ def find_runs(places: Iterable[Path]) -> list[Path]:
     for place in places:
         if not place.is_dir():
             raise ReportError(f"'{place}' is no folder: give the folder of a run (--trainer.default_root_dir)")
-        found += [place] if (place / CONFIG).is_file() else _below(place, DEPTH) or [place]
+        found += [place] if _is_run(place) else _below(place, DEPTH) or [place]
     return list(dict.fromkeys(found))
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a command has written here: its configuration, its queries, or a logger's folder."""
+    if (folder / CONFIG).is_file() or any(query_file(folder, split).is_file() for split in SPLITS):
+        return True
+    return any((folder / name).is_dir() for name in LOGGERS) or any(
+        next(folder.glob(reader.pattern), None) for reader in LOG_READERS.values()
+    )
 
 
 def _below(folder: Path, depth: int) -> list[Path]:
     """Folders of runs below one, in alphabetical order."""
     runs = []
     for child in sorted(path for path in folder.iterdir() if path.is_dir() and depth):
-        runs += [child] if (child / CONFIG).is_file() else _below(child, depth - 1)
+        runs += [child] if _is_run(child) else _below(child, depth - 1)
     return runs

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rsretrieval.lazy import needs
 from rsretrieval.sweeps.definition import Halving, Sweep
 from rsretrieval.sweeps.parameters import combinations
 
@@ -27,12 +28,7 @@ def check_installed() -> None:
     Raises:
         ImportError: naming the extra of this package that brings it.
     """
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "this takes the package optuna, which is not installed: pip install 'rsretrieval[sweeps]'"
-        ) from error
+    needs("optuna", "sweeps")
 
 
 @contextmanager

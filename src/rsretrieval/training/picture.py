@@ -40,7 +40,7 @@ def draw_results(
     by_text, by_image = answers(stream.table, embeddings, queries, worst=worst)
     font = ImageFont.load_default(13)
     width = 2 * TILE + RESULTS * (TILE + GAP) + 2 * GAP
-    canvas = Image.new("RGB", (width, 2 * len(by_text) * (TILE + GAP) + GAP), "white")
+    canvas = Image.new("RGB", (width, (len(by_text) + len(by_image)) * (TILE + GAP) + GAP), "white")
     draw = ImageDraw.Draw(canvas)
     for line, answer in enumerate(by_text):
         y = GAP + line * (TILE + GAP)

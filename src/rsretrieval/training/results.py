@@ -77,7 +77,8 @@ def first_places(embeddings: SplitEmbeddings) -> tuple[Tensor, Tensor]:
 
     Right is every image that has the text. Where it ties with others, the place is the mean over their orders.
     """
-    ranks = ranks_of_pairs(embeddings.image, embeddings.text, embeddings.caption_rows, embeddings.owners)
+    once = torch.unique(torch.stack([embeddings.caption_rows, embeddings.owners]), dim=1)  # an image may repeat a text
+    ranks = ranks_of_pairs(embeddings.image, embeddings.text, once[0], once[1])
     by_text, by_image = (1 + above + foreign / (own + 1.0) for above, foreign, own in (ranks["t2i"], ranks["i2t"]))
     return by_text.double(), by_image.double()
 

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rsretrieval.archive.extra import needs
 from rsretrieval.archive.index.base import Keys, Options, VectorIndex, Vectors, register_index
 from rsretrieval.archive.index.exact import SLACK, cosines, filled, ranked, search_blocks, settled
 from rsretrieval.archive.index.lookup import Lookup
 from rsretrieval.embeddings import ArchiveError
+from rsretrieval.lazy import needs
 
 VECTORS, KEYS = "vectors.faiss", "keys.npy"
 BLOCK = 8192
@@ -37,7 +37,7 @@ class FaissIndex(VectorIndex):
     """
 
     def __init__(self, vectors: Any, numbered: Keys, options: Options) -> None:  # noqa: ANN401 - FAISS has no types
-        self._faiss, self._vectors, self._options = needs("faiss"), vectors, options
+        self._faiss, self._vectors, self._options = needs("faiss", "archive"), vectors, options
         self._set(numbered)
 
     def _set(self, numbered: Keys) -> None:
@@ -68,7 +68,7 @@ class FaissIndex(VectorIndex):
 
     @classmethod
     def open(cls, folder: Path, options: Options, *, to_change: bool = False) -> Self:  # noqa: D102
-        faiss = needs("faiss")
+        faiss = needs("faiss", "archive")
         try:
             vectors = faiss.read_index(str(folder / VECTORS), 0 if to_change else faiss.IO_FLAG_MMAP_IFC)
             numbered = np.load(folder / KEYS)
@@ -152,7 +152,7 @@ class Flat(FaissIndex):
 
     @classmethod
     def _empty(cls, width: int, options: Options) -> Any:  # noqa: ANN401
-        return needs("faiss").IndexFlatIP(width)
+        return needs("faiss", "archive").IndexFlatIP(width)
 
     def _near(self, queries: Vectors, k: int, mask: Mask | None) -> tuple[Vectors, Keys]:
         parameters = None if mask is None else self._faiss.SearchParameters(sel=self._selector(mask))
@@ -192,7 +192,7 @@ class HNSW(FaissIndex):
 
     @classmethod
     def _empty(cls, width: int, options: Options) -> Any:  # noqa: ANN401
-        faiss = needs("faiss")
+        faiss = needs("faiss", "archive")
         if options["m"] < 2:
             raise ArchiveError(f"the option m is {options['m']}: give 2 neighbours or more")  # FAISS dies of one
         kind, metric = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT

@@ -22,12 +22,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rsretrieval.archive.extra import needs
 from rsretrieval.archive.index.base import Keys, Options, VectorIndex, Vectors, register_index
 from rsretrieval.archive.index.exact import SLACK, cosines, filled, ranked, search_blocks, settled
 from rsretrieval.archive.index.lookup import Lookup
 from rsretrieval.embeddings import ArchiveError
 from rsretrieval.embeddings.rows import INFORMATION, degrees_and_pixels, lists_of, vectors_of
+from rsretrieval.lazy import needs
 
 DATA, STATE = "data", "lance.json"
 SIDES = ("west", "south", "east", "north")
@@ -169,7 +169,7 @@ class Lance(VectorIndex):
     def save(self, folder: Path) -> None:  # noqa: D102
         rows = self._settled()
         if rows > self._options["exact_rows"] and not self._table.list_indices():
-            ivf = needs("lancedb.index").IvfFlat
+            ivf = needs("lancedb.index", "archive").IvfFlat
             partitions = self._options["partitions"] or math.isqrt(rows)
             self._table.create_index("vector", config=ivf(distance_type="dot", num_partitions=partitions))
             self._settled()
@@ -202,7 +202,7 @@ class Lance(VectorIndex):
 
 
 def _database(folder: Path, options: Options) -> Any:  # noqa: ANN401
-    return needs("lancedb").connect(options["uri"] or str(folder / DATA))
+    return needs("lancedb", "archive").connect(options["uri"] or str(folder / DATA))
 
 
 def _schema(width: int) -> pa.Schema:

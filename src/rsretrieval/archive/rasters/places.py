@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rsretrieval.archive.extra import needs
 from rsretrieval.embeddings.wkb import to_wkb
+from rsretrieval.lazy import needs
 
 log = logging.getLogger(__name__)
 Numbers = NDArray[np.float64]
@@ -76,7 +76,7 @@ class Place:
     def _transformed(self, columns: Numbers, rows: Numbers) -> tuple[Numbers, Numbers]:
         xs, ys = self._locate(columns, rows)
         if self._crs is not None:
-            xs, ys = needs("rasterio.warp").transform(self._crs, WGS84, list(xs), list(ys))
+            xs, ys = needs("rasterio.warp", "archive").transform(self._crs, WGS84, list(xs), list(ys))
         return np.asarray(xs, np.float64), np.asarray(ys, np.float64)
 
     def resolution(self, column: float, row: float) -> tuple[float, float] | None:
@@ -128,7 +128,7 @@ def place_of(dataset: Any, name: str) -> Place | None:  # noqa: ANN401 - rasteri
     Returns:
         None without any, or if only the coordinate reference system is missing, which is said.
     """
-    transform = needs("rasterio.transform")
+    transform = needs("rasterio.transform", "archive")
     points, crs = dataset.gcps
     if not dataset.transform.is_identity:
         if dataset.crs:

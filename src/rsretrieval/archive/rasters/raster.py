@@ -13,12 +13,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rsretrieval.archive.extra import needs
 from rsretrieval.archive.rasters.limits import limits_of
 from rsretrieval.archive.rasters.places import Footprint, is_georeferenced, place_of
 from rsretrieval.archive.rasters.tiles import Tile, Tiling
 from rsretrieval.embeddings.errors import ArchiveError
 from rsretrieval.images import BrokenImageError, RenderingError, Scale
+from rsretrieval.lazy import needs
 
 log = logging.getLogger(__name__)
 SETTINGS = {
@@ -50,7 +50,7 @@ class Raster:
             raise RenderingError(f"{name}: it has no band of its own; give one of the rasters in it: {inner or 'none'}")
         if inner:
             log.warning("%s: of the rasters in it, only the first is read: %s", name, inner)
-        colours = needs("rasterio.enums").ColorInterp
+        colours = needs("rasterio.enums", "archive").ColorInterp
         self.width, self.height = int(dataset.width), int(dataset.height)
         self._alpha = [n for n, colour in enumerate(dataset.colorinterp, 1) if colour == colours.alpha]
         self._numbers = [n for n in dataset.indexes if n not in self._alpha] or list(dataset.indexes)
@@ -130,7 +130,7 @@ class Raster:
             RenderingError: for a band that it does not have.
             BrokenImageError: naming raster and window, if GDAL cannot read it.
         """
-        resampling = needs("rasterio.enums").Resampling
+        resampling = needs("rasterio.enums", "archive").Resampling
         shrinks = tile.out_width < tile.width or tile.out_height < tile.height
         return self._read(tile, bands, resampling.average if shrinks else resampling.cubic)
 
@@ -144,7 +144,7 @@ class Raster:
             bands: that become a picture, counted from 1; none for the first three, or the only one.
         """
         bands = bands or range(1, min(self.bands, 3) + 1)
-        nearest = needs("rasterio.enums").Resampling.nearest
+        nearest = needs("rasterio.enums", "archive").Resampling.nearest
         return limits_of(self, scale, lambda tile: self._read(tile, bands, nearest))
 
     def _read(self, tile: Tile, bands: Sequence[int] | None, resampling: object) -> NDArray[Any] | None:
@@ -167,9 +167,9 @@ class Raster:
 
     def _from_file(self, numbers: list[int], tile: Tile, resampling: object) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Values of bands of the file and where they are valid, both ``(bands, out_height, out_width)``."""
-        rasterio = needs("rasterio")
+        rasterio = needs("rasterio", "archive")
         where: dict[str, Any] = {
-            "window": needs("rasterio.windows").Window(*tile[:4]),
+            "window": needs("rasterio.windows", "archive").Window(*tile[:4]),
             "out_shape": (tile.out_height, tile.out_width),
             "resampling": resampling,
         }
@@ -235,7 +235,7 @@ def is_raster(path: Path) -> bool:
 
 
 def _opened(place: str | PathLike[str]) -> Any:  # noqa: ANN401 - rasterio has no types
-    rasterio = needs("rasterio")
+    rasterio = needs("rasterio", "archive")
     with warnings.catch_warnings(), rasterio.Env(**SETTINGS):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         return rasterio.open(str(place))

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from rsretrieval.archive.extra import needs
 from rsretrieval.archive.rasters.scenes import PRESETS, BandFile, Scene, names_of
 from rsretrieval.archive.rasters.virtual import open_file, picture_bands, scene
 from rsretrieval.embeddings import ArchiveError
+from rsretrieval.lazy import needs
 
 log = logging.getLogger(__name__)
 TRUE_COLOUR = ("red", "green", "blue")
@@ -106,7 +106,7 @@ def read_stac(path: str | Path, bands: str | None = None) -> Scene:
 
 def _read(path: Path) -> tuple[Any, list[Band]]:
     """An Item of pystac, and what it says of the bands of its assets."""
-    pystac = needs("pystac")
+    pystac = needs("pystac", "archive")
     if not is_stac_item(path):
         raise ArchiveError(
             f"'{path}' is no STAC item (a JSON of the type Feature with a stac_version): of a catalogue, a collection "
@@ -115,7 +115,7 @@ def _read(path: Path) -> tuple[Any, list[Band]]:
     try:
         item = pystac.Item.from_file(str(path))
         return item, [band for key, asset in item.assets.items() for band in _bands(key, asset)]
-    except (needs("pystac.errors").STACError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (needs("pystac.errors", "archive").STACError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ArchiveError(f"'{path}' is not understood as a STAC item ({error!r}): mend it") from error
 
 

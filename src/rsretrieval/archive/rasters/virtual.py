@@ -15,10 +15,10 @@ from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
-from rsretrieval.archive.extra import needs
 from rsretrieval.archive.rasters.scenes import BandFile, Scene
 from rsretrieval.embeddings import ArchiveError
 from rsretrieval.images import BrokenImageError
+from rsretrieval.lazy import needs
 
 Dataset = Any  # of rasterio, which is optional
 GDAL_TYPES = {
@@ -88,12 +88,12 @@ def open_file(file: str) -> Dataset:
     Raises:
         BrokenImageError: naming the file.
     """
-    rasterio = needs("rasterio")
+    rasterio = needs("rasterio", "archive")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", needs("rasterio.errors").NotGeoreferencedWarning)
+            warnings.simplefilter("ignore", needs("rasterio.errors", "archive").NotGeoreferencedWarning)
             return rasterio.open(absolute(file))
-    except needs("rasterio.errors").RasterioIOError as error:
+    except needs("rasterio.errors", "archive").RasterioIOError as error:
         raise BrokenImageError(f"'{file}' cannot be opened: {error}") from error
 
 
@@ -157,8 +157,8 @@ def _common_type(bands: Sequence[BandFile], datasets: Mapping[str, Dataset], sca
 
 def _frame(dataset: Dataset) -> Element:
     """A VRT of a dataset's size and place (reference system, transform, control points, RPCs), without bands."""
-    with needs("rasterio.io").MemoryFile(ext=".vrt") as copy:
-        needs("rasterio.shutil").copy(dataset, copy.name, driver="VRT")
+    with needs("rasterio.io", "archive").MemoryFile(ext=".vrt") as copy:
+        needs("rasterio.shutil", "archive").copy(dataset, copy.name, driver="VRT")
         root = ElementTree.fromstring(copy.read())
     for child in [child for child in root if child.tag in ("VRTRasterBand", "MaskBand", "OverviewList")]:
         root.remove(child)

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rsretrieval.archive.extra import needs
 from rsretrieval.embeddings import ArchiveError
 from rsretrieval.embeddings.rows import degrees_and_pixels
+from rsretrieval.lazy import needs
 
 COLUMNS = "id, source, datetime, datetime_origin, west, south, east, north, width, height"
 """That a condition may name: of an index too that filters natively. Degrees, pixels, UTC."""
@@ -54,7 +54,7 @@ class Filters:
     @cached_property
     def _database(self) -> Any:  # noqa: ANN401 - a module without types
         """In memory, and without a way out."""
-        database = needs("duckdb").connect(config=_CLOSED)
+        database = needs("duckdb", "archive").connect(config=_CLOSED)
         database.execute("SET GLOBAL TimeZone = 'UTC'")  # of days and times that name none
         database.execute("SET lock_configuration = true")
         return database
@@ -72,7 +72,7 @@ class Filters:
         """
         if bbox is None and where is None:
             return Selection()
-        duckdb = needs("duckdb")
+        duckdb = needs("duckdb", "archive")
         parts, words = [], []
         with self._database.cursor() as session:
             rows = session.from_arrow(self._columns)

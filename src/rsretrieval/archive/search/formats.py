@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsretrieval.archive.extra import needs
 from rsretrieval.archive.search.results import Answer, Results, table, to_csv, to_geojson, to_json
 from rsretrieval.archive.search.sheet import to_png
 from rsretrieval.embeddings import ArchiveError
 from rsretrieval.files import write_whole
+from rsretrieval.lazy import needs
 
 log = logging.getLogger(__name__)
 LAYER = "answers"
@@ -42,7 +42,7 @@ def to_gpkg(results: Sequence[Results]) -> bytes:
         log.warning("%d of %d answers have no place, and no geometry in the GeoPackage", without, len(answers))
     fields = _fields(rows)
     content = io.BytesIO()
-    needs("pyogrio.raw").write(
+    needs("pyogrio.raw", "archive").write(
         content, np.array([answer.wkb for answer in answers], object), list(fields.values()), list(fields),
         layer=LAYER, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True, crs="EPSG:4326",
         gdal_tz_offsets={"datetime": np.full(len(rows), UTC)},

@@ -77,7 +77,7 @@ class RetrievalReport(Callback):
             check_protocol(graded)
         self.queries, self.graded = queries, tuple(graded)
         self.best: dict[str, Any] = {}
-        self._validated = False
+        self._validated: int | None = None
 
     @staticmethod
     def _figures(trainer: Trainer, split: str) -> dict[str, float]:
@@ -85,6 +85,18 @@ class RetrievalReport(Callback):
         figures = {k.removeprefix(f"{split}/"): float(v) for k, v in metrics.items() if k.startswith(f"{split}/")}
         figures.pop("skipped", None)  # a count of images
         return figures
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See :meth:`on_train_batch_start`."""
+        self._is_changed = False
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        """Before the first one: what is known of the folder's queries is of another model from now on."""
+        is_first, self._is_changed = not self._is_changed, True
+        if is_first and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            for pattern in ("queries-*.parquet", "worst-*.png"):
+                for file in Path(trainer.default_root_dir).glob(pattern):
+                    file.unlink()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the graded figures of ``validate``."""
@@ -106,7 +118,7 @@ class RetrievalReport(Callback):
         figures = self._figures(trainer, "val")
         if trainer.sanity_checking or "mR" not in figures:  # of another module
             return
-        self._validated = True
+        self._validated = trainer.current_epoch
         if not self.best or figures["mR"] > self.best["figures"]["mR"]:
             self.best = {"epoch": trainer.current_epoch, "figures": figures}
         if trainer.state.fn == "validate":
@@ -114,7 +126,7 @@ class RetrievalReport(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last and the best epoch, and what the last one retrieves."""
-        if self.best and not self._validated:
+        if self.best and self._validated is None:
             log.info(
                 "nothing was left to train: the run had its %d epochs (best: epoch %d, mR %.2f); give more by "
                 "--trainer.max_epochs", trainer.current_epoch, self.best["epoch"], self.best["figures"]["mR"],
@@ -161,7 +173,7 @@ class RetrievalReport(Callback):
             return
         recall = pl_module.recall
         records = query_records(stream.table, embeddings, recall.queries, scenes=scene_table(loader) is not None)
-        about = {"split": split, "queries": recall.queries, "ks": recall.ks, "of": _model_of(trainer)}
+        about = {"split": split, "queries": recall.queries, "ks": recall.ks, "of": self._model_of(trainer)}
         write_queries(query_file(folder, split), records, about)
         if self.queries:
             for name, worst in (("results", False), ("worst", True)):
@@ -170,6 +182,12 @@ class RetrievalReport(Callback):
                 log.info("%s: %s", PICTURES[name], path)
                 _send(trainer, f"{split}/{name}", path)
 
+    def _model_of(self, trainer: Trainer) -> str:
+        """Which model was evaluated, in words."""
+        if trainer.state.fn == "fit":
+            return f"epoch {self._validated}"
+        return Path(str(trainer.ckpt_path)).name if trainer.ckpt_path else "the model as it was given"
+
     def state_dict(self) -> dict[str, Any]:
         """The best epoch so far, for a resumed run."""
         return {"best": self.best}
@@ -177,13 +195,6 @@ class RetrievalReport(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""
         self.best = state_dict["best"]
-
-
-def _model_of(trainer: Trainer) -> str:
-    """Which model was evaluated, in words."""
-    if trainer.state.fn == "fit":
-        return f"epoch {trainer.current_epoch - 1}"
-    return Path(str(trainer.ckpt_path)).name if trainer.ckpt_path else "the model as it was given"
 
 
 def _send(trainer: Trainer, key: str, picture: Path) -> None:
