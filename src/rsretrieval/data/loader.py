@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -36,13 +38,23 @@ def check_unreadable(stream: RetrievalStream, unreadable: Mapping[str, str], max
 
 
 def _begin_worker(_: int) -> None:
-    """Workers share the cores; OpenCV and tokenisers would use them all in each, and their threads fear forks.
-
-    The first SIGTERM is left aside: clusters send it to every process, and a run needs its workers to its last batch.
-    """
+    """Workers share the cores; OpenCV and tokenisers would use them all in each, and their threads fear forks."""
     cv2.setNumThreads(0)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS, where a worker ends at any SIGTERM
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_heed_sigterm, daemon=True).start()
+
+
+def _heed_sigterm() -> None:
+    """End at the parent's SIGTERM, as torch's own handler does; leave the first of others aside.
+
+    Clusters send it to every process of a run, which needs its workers to its last batch.
+    """
+    for count in itertools.count():
+        is_parents = signal.sigwaitinfo({signal.SIGTERM}).si_pid == os.getppid()
+        if is_parents or count:
+            os._exit(0 if is_parents else 128 + signal.SIGTERM)
 
 
 class _InTheStreamsOrder(SequentialSampler):
