@@ -22,6 +22,7 @@ def test_confusions_by_hand() -> None:
     [
         ([0, 1], [0], r"labels \(2,\) and predictions \(1,\): give \(N,\) of both"),
         ([[0], [1]], [[0], [1]], r"labels \(2, 1\) and predictions \(2, 1\)"),
+        ([0], [0, 1], r"labels \(1,\) and predictions \(2,\)"),
         (1, 1, r"labels \(\) and predictions \(\)"),
         ([0, 3], [0, 1], "classes run from 0 to 3, and there are 3: give 0 to 2"),
         ([0, 4], [1, 1], "classes run from 0 to 4, and there are 3: give 0 to 2"),

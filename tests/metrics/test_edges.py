@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
+from rsretrieval.losses import hardest_negatives, scene_weight
 from rsretrieval.metrics import (
     CrossModalRecall,
     HubnessConfig,
@@ -110,6 +111,22 @@ def test_what_a_mutant_would_let_through() -> None:
         HubnessConfig().neighbours = 3  # type: ignore[misc]
     with pytest.raises(TypeError, match="positional"):
         CrossModalRecall().update(EYE, OWNERS, EYE, OWNERS, OWNERS, OWNERS)  # type: ignore[misc]
+
+
+def test_settings_go_by_their_names() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        hardest_negatives(EYE, OWNERS, False)  # type: ignore[misc]
+    with pytest.raises(TypeError, match="positional"):
+        scene_weight(0.02, 1, True)  # type: ignore[misc]
+    with pytest.raises(TypeError, match="positional"):
+        paired_bootstrap([{}], [{}], {}, 10)  # type: ignore[misc]
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(ValueError, match=r"1 of 3 images have no caption \(rows \[0\]\)"):
+        retrieval_recall(image=EYE, text=EYE[1:], owners=OWNERS[1:])
+    with pytest.raises(ValueError, match=r"owners \(2,\) and text_ids \(3,\): give both"):
+        recall_ceiling(owners=OWNERS[:2], text_ids=OWNERS)
 
 
 def test_what_embeddings_are_asked() -> None:
