@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from rsretrieval.cli.run_folder import NAMES
+
 OPTION = "--model.pretrained"
 CHECKPOINT = "--ckpt_path"
 
@@ -24,7 +26,7 @@ def named_as_checkpoint(arguments: Sequence[str]) -> list[str]:
             current.append(argument)
             continue
         value = value if equals else next(rest, "")
-        is_model = value not in ("best", "last", "null", "hpc", "registry", "") and not Path(value).is_file()
+        is_model = value not in (*NAMES, "null", "hpc", "registry", "") and not Path(value).is_file()
         current += [f"{OPTION}={value}"] if is_model else [f"{CHECKPOINT}={value}"]
     return current
 
