@@ -54,6 +54,14 @@ def test_swapped_models_differ_by_the_sign_alone() -> None:
     assert there.p == back.p
 
 
+def test_draws_are_those_of_the_seed() -> None:
+    images = split(30, 2)
+    case = ([model(images, 0.3, 0)], [model(images, 0.5, 1)], images)
+    found = {seed: paired_bootstrap(*case, samples=300, seed=seed) for seed in (-1, 0, 1)}
+    assert paired_bootstrap(*case, samples=300) == found[0]
+    assert len({row.low for row in found.values()} | {row.high for row in found.values()}) > 2
+
+
 def test_equal_models_do_not_differ() -> None:
     images = split(9, 2)
     assert paired_bootstrap([model(images, 0.5, 0)], [model(images, 0.5, 0)], images) == (0, 0, 0, 1)
@@ -106,6 +114,7 @@ def test_an_image_may_have_queries_of_one_kind_alone() -> None:
         ({"level": 1.0}, "samples=10000, level=1.0: give"),
         ({"level": 0.0}, "level=0.0"),
         ({"level": -0.5}, "level=-0.5"),
+        ({"level": 1.5}, "level=1.5"),
         ({"first": []}, "0 and 1 trainings, 1 figures: give one or more of each"),
         ({"second": []}, "1 and 0 trainings"),
         ({"images": {}}, "1 and 1 trainings, 0 figures"),

@@ -41,6 +41,7 @@ def test_accuracy_by_hand() -> None:
     assert figures.by_class[:2] == [25.0, 100.0]
     assert math.isnan(figures.by_class[2])
     assert accuracy(torch.tensor([[4]])) == (100.0, 100.0, [100.0])
+    assert accuracy(torch.tensor([[0, 1], [0, 2]])).mean_of_classes == 50.0  # a class of one image counts
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from rsretrieval.losses import hardest_negatives, scene_weight
+from rsretrieval.losses.config import ObjectiveConfig
+from rsretrieval.losses.registry import LossContext
 from rsretrieval.metrics import (
     CrossModalRecall,
     HubnessConfig,
@@ -107,6 +109,13 @@ def test_what_a_mutant_would_let_through() -> None:
         retrieval_recall(image=EYE[:, :, None], text=EYE, owners=OWNERS)
     with pytest.raises(ValueError, match=r"owners \(3, 3\) and text_ids \(3, 3\): give both for each caption"):
         recall_ceiling(owners=EYE.long(), text_ids=EYE.long())
+    with pytest.raises(FrozenInstanceError):
+        LossContext(ObjectiveConfig(), EYE[0, 0], EYE[0, 0], 0, slice(3), {}).epoch = 1  # type: ignore[misc]
+    recall = CrossModalRecall()
+    ids = {"text_ids": OWNERS, "caption_text_ids": OWNERS, "caption_image_ids": torch.tensor([0, 8, 9])}
+    recall.update(image=EYE, image_ids=OWNERS, text=EYE, **ids)
+    with pytest.raises(ValueError, match="2 of 3 captions belong to image ids that were not added, such as 8"):
+        recall.merged()
     with pytest.raises(FrozenInstanceError):
         HubnessConfig().neighbours = 3  # type: ignore[misc]
     with pytest.raises(TypeError, match="positional"):
