@@ -21,7 +21,7 @@ print(len(next(batches).texts), flush=True)
 
 def test_a_program_that_ends_with_workers_at_work_ends() -> None:
     """As Python ends the workers: by SIGTERM, and then it waits for them."""
-    done = subprocess.run([sys.executable, "-c", WITH_WORKERS], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", WITH_WORKERS], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == ["4"]
 
 
