@@ -70,6 +70,20 @@ def test_every_configuration_starts(
     assert {"val/mR", "val/i2t_R@1", "val/t2i_R@10", "train/loss", "stage"} <= set(figures)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("row", sorted((CONFIGS[0].parent / "ablation").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_row_of_the_ablation_starts(
+    row: Path, tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str
+) -> None:
+    run, base = tmp_path / "run", row.with_name("base.yaml")
+    stages = yaml.safe_load(row.read_text()).get("schedule", {}).get("stages", [{"losses": {"contrastive": 1}}])
+    limits = ["--trainer.log_every_n_steps=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+    small = tiny(run, tiny_data, tiny_bert, tiny_clip, base)
+    cli.main(["fit", "-c", "rsicd_lite", *small[:2], "-c", str(row), *small[2:], *limits])
+    figures = next(run.rglob("metrics.csv")).read_text().splitlines()[0].split(",")
+    assert {"val/mR", *(f"train/{loss}" for loss in stages[0]["losses"])} <= set(figures)
+
+
 def test_fit_test_validate_predict(
     tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str, caplog: pytest.LogCaptureFixture
 ) -> None:
