@@ -8,6 +8,10 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
 """The system's numbers for what keeps a file from being written."""
@@ -51,6 +55,11 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
 def write_text(file: Path, text: str) -> None:
     """Write a text in UTF-8; see :func:`write_whole`."""
     write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_png(file: Path, picture: Image.Image) -> None:
+    """Write a picture; see :func:`write_whole`."""
+    write_whole(file, lambda partial: picture.save(partial, "png"))
 
 
 def write_csv(file: Path, rows: Iterable[Sequence[object]]) -> None:

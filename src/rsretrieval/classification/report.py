@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rsretrieval.classification.zero_shot import Classification
-from rsretrieval.files import write_csv, write_whole
+from rsretrieval.files import write_csv, write_png
 from rsretrieval.metrics.confusion_picture import draw_confusion
 
 PREDICTIONS, CLASSES, PICTURE = "predictions.csv", "classes.csv", "confusion.png"
@@ -85,6 +85,5 @@ def write_classification(result: Classification, folder: Path) -> list[Path]:
     rows = ((*row[:3], f"{row.accuracy:.2f}" if row.images else "", row.mistaken) for row in class_rows(result))
     write_csv(folder / CLASSES, [("class", "text", "images", "accuracy", "most_taken_for"), *rows])
     write_csv(folder / PREDICTIONS, [("filename", "class", "predicted", "cosine", "right"), *predictions])
-    picture = draw_confusion(result.confusion, classes)
-    write_whole(folder / PICTURE, lambda partial: picture.save(partial, "PNG"))
+    write_png(folder / PICTURE, draw_confusion(result.confusion, classes))
     return [folder / name for name in (CLASSES, PREDICTIONS, PICTURE)]

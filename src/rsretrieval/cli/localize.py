@@ -14,7 +14,7 @@ from rsretrieval.cli.plugins import add_plugins, load_plugins
 
 DESCRIPTION = """Where in a large scene something is that a sentence says: a heat map, by windows of several sizes.
 
-The scene's windows are embedded once, and kept in a folder beside it; other queries then take no look at its pixels."""
+The scene's windows are embedded once, and kept in a folder beside it, for any number of queries."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -30,7 +30,9 @@ def _parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401
     parser.add_argument("query", type=str, help="what is looked for, as 'two white planes beside a terminal'")
     parser.add_argument("--model", type=str, default="rsicd-lite", help="what Retriever.from_pretrained takes")
     parser.add_argument("--to", type=str, default="localized", help="folder of heat map, overlay and peaks")
-    parser.add_argument("--scales", type=list[int], default=[256, 512, 768], help="sides of the windows, in pixels")
+    parser.add_argument(
+        "--scales", type=list[int] | None, default=None, help="sides of the windows, in pixels; null for 256, 512, 768"
+    )
     parser.add_argument(
         "--smooth", type=str, default="median 251",
         help="of the map: 'median 251' (the paper), 'gaussian 255' (better, by those who published it), or none",
@@ -50,13 +52,12 @@ def run(
     *,
     model: str,
     to: str,
-    scales: list[int],
+    scales: list[int] | None,
     smooth: str,
     peaks: int,
-    scale: str | None,
-    bands: str | None,
     device: str,
     trust_remote_code: bool,
+    **reading: Any,  # noqa: ANN401 - of Options
 ) -> str:
     """Localise; the peaks as a table, and what was written.
 
@@ -68,20 +69,21 @@ def run(
     from rsretrieval.archive.options import Options
     from rsretrieval.archive.pieces import Reader
     from rsretrieval.localization import heat, outputs
-    from rsretrieval.localization.scene import embed_scene, scene_input
+    from rsretrieval.localization.scene import SCALES, OpenScene, embed_scene, scene_input
     from rsretrieval.retriever import Retriever
 
-    smoothing, options = heat.Smoothing.parse(smooth), Options(scale=scale, bands=bands)
+    smoothing, options, sides = heat.Smoothing.parse(smooth), Options(**reading), scales or list(SCALES)
     item = scene_input(scene)
     retriever = Retriever.from_pretrained(
-        model, device, scale=scale, bands=options.numbers, trust_remote_code=trust_remote_code
+        model, device, scale=options.scale, bands=options.numbers, trust_remote_code=trust_remote_code
     )
-    windows = embed_scene(retriever, scene, scales, options)
+    opened = OpenScene(item, Reader(retriever, options))
+    windows = embed_scene(retriever, opened, sides)
     began = time.perf_counter()
     found = heat.heat_map(windows, retriever.encode_texts([query])[0].numpy(), smoothing)
-    places = heat.peaks(found, min(scales), peaks)
+    places = heat.peaks(found, min(sides), peaks)
     seconds = time.perf_counter() - began
-    files = outputs.write_all(Path(to).expanduser(), Reader(retriever, options), item, query, found, places)
+    files = outputs.write_all(Path(to).expanduser(), opened, query, found, places)
     lines = [f"{'column':>8}{'row':>8}{'value':>8}"]
     lines += [f"{peak.x:>8}{peak.y:>8}{peak.value:>8.2f}" for peak in places]
     lines.append(f"mean cosines from {found.low:.3f} (0) to {found.high:.3f} (1), {len(windows.places)} windows")

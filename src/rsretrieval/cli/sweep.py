@@ -186,7 +186,7 @@ def _remember(folder: Path, definition: Mapping[str, Any]) -> None:
 
 def _pictures(study: Study, sweep: Sweep, folder: Path) -> str:
     """Draw what there is to draw; where it lies."""
-    from rsretrieval.files import write_whole
+    from rsretrieval.files import write_png
     from rsretrieval.sweeps.pictures import (
         IMPORTANCE,
         LEAST_TRIALS,
@@ -197,13 +197,11 @@ def _pictures(study: Study, sweep: Sweep, folder: Path) -> str:
     )  # fmt: skip
     from rsretrieval.sweeps.results import CSV, results
 
-    drawn = draw_parallel(results(study, sweep), sweep)
-    write_whole(folder / PARALLEL, lambda partial: drawn.save(partial, "png"))
+    write_png(folder / PARALLEL, draw_parallel(results(study, sweep), sweep))
     shares = importances(study, sweep)
     names = [CSV, PARALLEL]
     if shares:
-        bars = draw_importances(shares)
-        write_whole(folder / IMPORTANCE, lambda partial: bars.save(partial, "png"))
+        write_png(folder / IMPORTANCE, draw_importances(shares))
         names.append(IMPORTANCE)
     said = "" if shares else f"; {IMPORTANCE} takes {LEAST_TRIALS} finished trials that differ in setting and figure"
     return f"in {folder}: {', '.join(names)}{said}"

@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from rsretrieval.archive.inputs import Input
-from rsretrieval.archive.pieces import Reader
 from rsretrieval.archive.rasters.raster import Raster
 from rsretrieval.archive.rasters.tiles import Tile
-from rsretrieval.files import write_text, write_whole
+from rsretrieval.files import write_png, write_text, write_whole
 from rsretrieval.lazy import needs
 from rsretrieval.localization.heat import Heat, Peak
+from rsretrieval.localization.scene import OpenScene
 
 SIDE = 2048
 """Pixels, of the longer side of a picture."""
@@ -34,13 +33,15 @@ def heat_picture(heat: Heat) -> Image.Image:
     return picture
 
 
-def overlay(reader: Reader, item: Input, raster: Raster, heat: Heat, found: Sequence[Peak]) -> Image.Image:
+def overlay(scene: OpenScene, heat: Heat, found: Sequence[Peak]) -> Image.Image:
     """The scene beneath its heat map, peaks ringed in white."""
+    raster = scene.reader.raster(scene.item)
     shrink = max(1.0, max(raster.width, raster.height) / SIDE)
     size = max(1, round(raster.width / shrink)), max(1, round(raster.height / shrink))
-    scene = reader.picture(item, Tile(0, 0, raster.width, raster.height, *size)) or Image.new("RGB", size)
+    whole = Tile(0, 0, raster.width, raster.height, *size)
+    picture = scene.reader.picture(scene.item, whole) or Image.new("RGB", size)
     colours = heat_picture(heat).resize(size, Image.Resampling.BILINEAR)
-    mixed = np.asarray(Image.blend(scene, colours, OPACITY)).copy()
+    mixed = np.asarray(Image.blend(picture, colours, OPACITY)).copy()
     for peak in found:
         cv2.circle(mixed, (round(peak.x / shrink), round(peak.y / shrink)), MARK, (255, 255, 255), 2, cv2.LINE_AA)
     return Image.fromarray(mixed)
@@ -78,13 +79,13 @@ def write_geotiff(file: Path, raster: Raster, heat: Heat) -> None:
     write_whole(file, write)
 
 
-def write_all(folder: Path, reader: Reader, item: Input, query: str, heat: Heat, found: Sequence[Peak]) -> list[Path]:
+def write_all(folder: Path, scene: OpenScene, query: str, heat: Heat, found: Sequence[Peak]) -> list[Path]:
     """Write ``heat.png``, ``overlay.png``, ``peaks.geojson`` and, of a scene with a geotransform, ``heat.tif``."""
-    raster = reader.raster(item)
-    pictures = {"heat.png": heat_picture(heat), "overlay.png": overlay(reader, item, raster, heat, found)}
+    raster = scene.reader.raster(scene.item)
+    pictures = {"heat.png": heat_picture(heat), "overlay.png": overlay(scene, heat, found)}
     files = [folder / name for name in pictures]
     for file, picture in zip(files, pictures.values(), strict=True):
-        write_whole(file, lambda partial, picture=picture: picture.save(partial, "png"))  # type: ignore[misc]
+        write_png(file, picture)
     files.append(folder / "peaks.geojson")
     write_text(files[-1], json.dumps(peaks_geojson(raster, query, found), indent=1) + "\n")
     if raster.crs and not raster.transform.is_identity:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SCALES = (256, 512, 768)
 """Sides of windows in pixels, of the paper."""
 BATCH = 64
+ABOUT = "about.json"
 RASTERS = ("picture", "raster", "safe", "stac")
 """Kinds of inputs that are one scene."""
 
@@ -48,6 +49,18 @@ class SceneWindows(NamedTuple):
     folder: Path
 
 
+class OpenScene(NamedTuple):
+    """A scene and how it is read for a model, opened once for its windows and its picture.
+
+    Attributes:
+        item: the file.
+        reader: of it.
+    """
+
+    item: Input
+    reader: Reader
+
+
 def scene_input(scene: str) -> Input:
     """The one raster or picture that a name stands for.
 
@@ -64,12 +77,7 @@ def scene_input(scene: str) -> Input:
 
 
 def embed_scene(
-    retriever: Retriever,
-    scene: str,
-    scales: Sequence[int] = SCALES,
-    options: Options | None = None,
-    *,
-    progress: bool = True,
+    retriever: Retriever, scene: str | OpenScene, scales: Sequence[int] = SCALES, *, progress: bool = True
 ) -> SceneWindows:
     """The windows of a scene and their embeddings, from what was kept, or by reading it window by window.
 
@@ -78,24 +86,23 @@ def embed_scene(
 
     Args:
         retriever: the model.
-        scene: a picture, a raster of GDAL, a ``.SAFE`` product or a STAC item.
+        scene: by name, or open.
         scales: sides of windows, in pixels.
-        options: ``scale`` and ``bands``, how its values become a picture.
         progress: show a bar.
 
     Raises:
         ArchiveError: if it is no scene, or has no pixel with data.
         BrokenImageError: if it cannot be read.
     """
-    item, options = scene_input(scene), options or Options()
-    reader = Reader(retriever, options)
+    item, reader = OpenScene(scene_input(scene), Reader(retriever, Options())) if isinstance(scene, str) else scene
     raster = reader.raster(item)
     places = windows(raster.width, raster.height, scales)
-    about = _about(retriever, item, scales, options, (raster.width, raster.height))
+    about = _about(retriever, item, scales, reader.options, (raster.width, raster.height))
     key = blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=6).hexdigest()
     path = Path(item.place)
     folder = path.with_name(f"{path.name}.localize") / key
-    write_text(folder / "about.json", json.dumps(about, indent=1) + "\n")
+    if not (folder / ABOUT).is_file():
+        write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n")
     parts = [
         _part(folder / f"{start:08d}.npy", retriever, reader, item, places[start : start + BATCH])
         for start in tqdm(range(0, len(places), BATCH), unit=f" x {BATCH} windows", disable=not progress)
@@ -103,7 +110,7 @@ def embed_scene(
     vectors = np.concatenate(parts)
     seen = ~np.isnan(vectors[:, 0])
     if not seen.any():
-        raise ArchiveError(f"'{scene}' has no pixel with data")
+        raise ArchiveError(f"'{item.place}' has no pixel with data")
     return SceneWindows(places[seen], vectors[seen], raster.width, raster.height, folder)
 
 

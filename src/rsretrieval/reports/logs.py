@@ -77,9 +77,9 @@ def read_log(folder: Path) -> Log:
         kind: max((file.stat().st_mtime for file, session in read if _trained(session)), default=0.0)
         for kind, read in kinds.items()
     }
+    since = max(newest.values(), default=0.0)
     log: Log = {}
     for kind in sorted(kinds, key=lambda kind: newest[kind], reverse=True):
-        since = max(newest.values())
         read = kinds[kind] if not log else [(f, s) for f, s in kinds[kind] if f.stat().st_mtime >= since]
         joined = _joined([session for _, session in read])
         log |= {name: values for name, values in joined.items() if not log or name.startswith(EVALUATED)}
@@ -126,15 +126,14 @@ def _read_csv(file: Path) -> Log:
     log: Log = {}
     with file.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
-            step = row.pop("step", None)
             try:
-                values = {name: float(text) for name, text in row.items() if name and text}
-                at = int(float(step)) if step else None
-            except ValueError:  # cut off, by a kill
+                step = int(float(row.pop("step", "")))
+                values = {name: float(value) for name, value in row.items() if name and value}
+            except (TypeError, ValueError):  # cut off, by a kill
                 _logger.warning("'%s' has a row that is no numbers, and is read without it: %s", file, row)
                 continue
-            for name, value in values.items() if at is not None else ():
-                log.setdefault(name, {})[int(at or 0)] = value
+            for name, value in values.items():
+                log.setdefault(name, {})[step] = value
     return log
 
 

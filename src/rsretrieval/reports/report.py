@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from rsretrieval.metrics.bootstrap import SAMPLES
 from rsretrieval.registry import meant
 from rsretrieval.reports.document import Document
 from rsretrieval.reports.groups import Group, difference, group_runs, mean_and_deviation, mismatch, with_queries
-from rsretrieval.reports.logs import ReportError
+from rsretrieval.reports.logs import SEED, ReportError
 from rsretrieval.reports.pictures import draw_curves, draw_scenes
 from rsretrieval.reports.runs import SPLITS, Run, find_runs, read_run
+from rsretrieval.training.scene_figures import mean_by_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +91,7 @@ def _list_runs(document: Document, groups: Sequence[Group], empty: Sequence[Run]
     document.heading("Runs")
     document.text("Runs that differ in their seed alone are one group.")
     rows = [
-        [group.name, str(run.folder), _short(run.settings.get("seed_everything")), str(len(run.log.get("val/mR", {})))]
+        [group.name, str(run.folder), _short(run.settings.get(SEED)), str(len(run.log.get("val/mR", {})))]
         for group in groups
         for run in group.runs
     ]
@@ -165,8 +167,7 @@ def _scenes(document: Document, groups: Sequence[Group], to: Path) -> None:
     alike = [g for g in compared if not any(mismatch(base, run.queries[split]) for run in g.runs)]
     if apart := [group.name for group in compared if group not in alike]:
         document.text(f"{', '.join(apart)}: of other queries than {compared[0].name}, and left out.")
-    compared = alike
-    found = {group.name: [scene_recall(run, split) for run in group.runs] for group in compared}
+    found = {group.name: [scene_recall(run, split) for run in group.runs] for group in alike}
     common = set.intersection(*(set(one) for runs in found.values() for one in runs))
     scenes = {scene: [mean(one[scene] for one in runs) for runs in found.values()] for scene in common}
     scenes = dict(sorted(scenes.items(), key=lambda item: (item[1][0], item[0])))
@@ -177,15 +178,21 @@ def _scenes(document: Document, groups: Sequence[Group], to: Path) -> None:
 
 
 def scene_recall(run: Run, split: str) -> dict[str, float]:
-    """MR of each scene's queries, in percent."""
+    """Mean recall of each scene's queries, in percent; of scenes that have queries of both ways.
+
+    Args:
+        run: has kept queries of the split, all with a scene.
+        split: ``val`` or ``test``.
+    """
     queries = run.queries[split]
-    figures: dict[str, list[float]] = {}
+    names = sorted({scene for scene in queries.scenes if scene is not None})
+    numbers = {scene: number for number, scene in enumerate(names)}
+    figures = []
     for name, hits in queries.hits.items():
-        labels = [queries.scenes[row] for row in queries.rows[name]]
-        for scene in sorted({label for label in labels if label is not None}):
-            mask = torch.tensor([label == scene for label in labels])
-            figures.setdefault(scene, []).append(100 * float(hits[mask].mean()))
-    return {scene: mean(values) for scene, values in figures.items() if len(values) == len(queries.hits)}
+        labels = torch.tensor([numbers[str(queries.scenes[row])] for row in queries.rows[name]])
+        figures.append(100 * mean_by_label(hits, labels, len(names)))
+    means = torch.stack(figures).mean(0).tolist()
+    return {scene: value for scene, value in zip(names, means, strict=True) if not math.isnan(value)}
 
 
 def _worst(document: Document, groups: Sequence[Group], to: Path) -> None:

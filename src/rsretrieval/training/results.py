@@ -56,20 +56,19 @@ def answers(
         worst: those whose first right result comes last instead, the worst first.
     """
     embeddings = SplitEmbeddings(*(field.cpu() for field in embeddings))
+    texts = caption_texts(table, embeddings)
     if worst:
         places = first_places(embeddings)
-        by_text, by_image = (rank.argsort(descending=True, stable=True)[:queries] for rank in places)
+        text_rows, image_rows = (of.argsort(descending=True, stable=True)[:queries] for of in places)
+        by_text, by_image = _by_text(texts, embeddings, text_rows), _by_image(texts, embeddings, image_rows)
         return (
-            [answer._replace(place=float(places[0][row])) for row, answer in _by_text(table, embeddings, by_text)],
-            [answer._replace(place=float(places[1][row])) for row, answer in _by_image(table, embeddings, by_image)],
+            [answer._replace(place=float(places[0][row])) for row, answer in zip(text_rows, by_text, strict=True)],
+            [answer._replace(place=float(places[1][row])) for row, answer in zip(image_rows, by_image, strict=True)],
         )
-    rows = torch.linspace(0, len(embeddings.image) - 1, queries).long().unique()  # type: ignore[no-untyped-call]
-    first_captions = [int((embeddings.owners == row).nonzero()[0, 0]) for row in rows]
-    texts = embeddings.caption_rows[torch.tensor(first_captions)]
-    return (
-        [answer for _, answer in _by_text(table, embeddings, texts)],
-        [answer for _, answer in _by_image(table, embeddings, rows)],
-    )
+    image_rows = torch.linspace(0, len(embeddings.image) - 1, queries).long().unique()  # type: ignore[no-untyped-call]
+    first_captions = [int((embeddings.owners == row).nonzero()[0, 0]) for row in image_rows]
+    text_rows = embeddings.caption_rows[torch.tensor(first_captions)]
+    return list(_by_text(texts, embeddings, text_rows)), list(_by_image(texts, embeddings, image_rows))
 
 
 def first_places(embeddings: SplitEmbeddings) -> tuple[Tensor, Tensor]:
@@ -98,17 +97,17 @@ def _best(gallery: Tensor, query: Tensor) -> list[int]:
     return best
 
 
-def _by_text(table: Table, embeddings: SplitEmbeddings, rows: Tensor) -> Iterator[tuple[int, Answer]]:
-    texts, ids = caption_texts(table, embeddings), embeddings.image_ids.tolist()
+def _by_text(texts: list[str], embeddings: SplitEmbeddings, rows: Tensor) -> Iterator[Answer]:
+    ids = embeddings.image_ids.tolist()
     for row in rows.tolist():
         owners: list[int] = embeddings.owners[embeddings.caption_rows == row].tolist()
         hits = _best(embeddings.image, embeddings.text[row])
-        yield row, Answer(ids[owners[0]], texts[row], [Result(ids[hit], hit in owners) for hit in hits])
+        yield Answer(ids[owners[0]], texts[row], [Result(ids[hit], hit in owners) for hit in hits])
 
 
-def _by_image(table: Table, embeddings: SplitEmbeddings, rows: Tensor) -> Iterator[tuple[int, Answer]]:
-    texts, ids = caption_texts(table, embeddings), embeddings.image_ids.tolist()
+def _by_image(texts: list[str], embeddings: SplitEmbeddings, rows: Tensor) -> Iterator[Answer]:
+    ids = embeddings.image_ids.tolist()
     for row in rows.tolist():
         own: list[int] = embeddings.caption_rows[embeddings.owners == row].tolist()
         hits = _best(embeddings.text, embeddings.image[row])
-        yield row, Answer(ids[row], None, [Result(texts[hit], hit in own) for hit in hits])
+        yield Answer(ids[row], None, [Result(texts[hit], hit in own) for hit in hits])

@@ -29,6 +29,18 @@ class SceneFigures(NamedTuple):
     confusion: Tensor
 
 
+def mean_by_label(values: Tensor, labels: Tensor, count: int) -> Tensor:
+    """The mean of the values of each label, float64; NaN for a label that none has.
+
+    Args:
+        values: ``(Q,)``.
+        labels: ``(Q,)`` from 0 to below ``count``.
+        count: of labels.
+    """
+    sums = torch.zeros(count, dtype=torch.float64).index_add(0, labels, values.double())
+    return sums / torch.bincount(labels, minlength=count)
+
+
 def scene_figures(table: Table, embeddings: SplitEmbeddings, ks: tuple[int, ...] = (1, 5, 10)) -> SceneFigures:
     """Recall of each scene's queries, every caption one and right for its own image; which scene is taken for which.
 
@@ -42,13 +54,9 @@ def scene_figures(table: Table, embeddings: SplitEmbeddings, ks: tuple[int, ...]
     text, of_caption = distinct[caption_rows], scenes[owners]
     ranks = ranks_of_pairs(image, text, torch.arange(len(owners)), owners)
 
-    def mean(name: str, values: Tensor) -> Tensor:
-        labels = scenes if name == "i2t" else of_caption
-        sums = torch.zeros(len(present), dtype=torch.float64).index_add(0, labels, values)
-        return 100 * sums / torch.bincount(labels, minlength=len(present)).clamp(min=1)
-
+    labels = {"i2t": scenes, "t2i": of_caption}
     recall = {
-        f"{name}_R@{k}": mean(name, hit_probability(*counts, k, "expected"))
+        f"{name}_R@{k}": 100 * mean_by_label(hit_probability(*counts, k, "expected"), labels[name], len(present))
         for name, counts in ranks.items()
         for k in ks
     }

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from rsretrieval.data.stream import RetrievalStream
+from rsretrieval.files import write_png
 from rsretrieval.metrics import SplitEmbeddings, recall_ceiling
 from rsretrieval.metrics.protocol import check_protocol
 from rsretrieval.training.graded import graded_figures, graded_note, scene_table
@@ -178,7 +179,7 @@ class RetrievalReport(Callback):
         if self.queries:
             for name, worst in (("results", False), ("worst", True)):
                 path = folder / f"{name}-{split}.png"
-                draw_results(stream, embeddings, self.queries, worst=worst).save(path)
+                write_png(path, draw_results(stream, embeddings, self.queries, worst=worst))
                 log.info("%s: %s", PICTURES[name], path)
                 _send(trainer, f"{split}/{name}", path)
 
