@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart rsicd-lite archive-demo sweep-demo install test test-slow soak mutants lint
+.PHONY: quickstart rsicd-lite archive-demo localize-demo sweep-demo install test test-slow soak mutants lint
 
 quickstart: install
 	$(BIN)/rsretrieval fit -c quickstart
@@ -23,6 +23,16 @@ archive-demo: install
 	$(BIN)/rsretrieval search $(DEMO)/archive "two blue planes beside a runway" --k 24 --format gpkg --to $(DEMO)/answers.gpkg
 	$(BIN)/rsretrieval search $(DEMO)/archive "two blue planes beside a runway" --k 24 --format png --to $(DEMO)/answers.png
 	$(BIN)/python benchmarks/archive_demo.py check $(DEMO)
+
+# Where in that mosaic something is: heat maps, a map of all kinds of scenes, and whether peaks lie where they should.
+MAPS := --model runs/quickstart/checkpoints/best.ckpt --scales "[96]" --smooth "gaussian 95"
+localize-demo: install
+	test -f runs/quickstart/checkpoints/best.ckpt || $(MAKE) quickstart
+	test -f $(DEMO)/mosaic.tif || $(BIN)/python benchmarks/archive_demo.py mosaic $(DEMO)
+	$(BIN)/rsretrieval localize $(DEMO)/mosaic.tif "ships in a harbour" $(MAPS) --to $(DEMO)/harbour
+	$(BIN)/rsretrieval localize $(DEMO)/mosaic.tif --queries benchmarks/demo_scenes.txt $(MAPS) --to $(DEMO)/scenes
+	$(BIN)/python benchmarks/localize.py hits $(DEMO) --queries benchmarks/demo_scenes.txt --model runs/quickstart/checkpoints/best.ckpt \
+		--scales 96 --smooth "gaussian 95"
 
 # A sweep over the embedded scenes, without a server; called again it goes on.
 sweep-demo: install

@@ -29,6 +29,7 @@ COMMANDS = {
     "bank": ("rsretrieval.cli.bank", "a model with a bank of queries, to correct its scores for hubs"),
     "index": ("rsretrieval.cli.index", "an archive of embeddings made searchable, or what changed taken in"),
     "localize": ("rsretrieval.cli.localize", "where in a large scene something is that a sentence says: a heat map"),
+    "localize-eval": ("rsretrieval.cli.localize_eval", "figures of such maps over annotated scenes (AIR-SLT)"),
     "sweep": ("rsretrieval.cli.sweep", "trials of a sweep's file, as of `wandb sweep`, without a server"),
     "report": ("rsretrieval.cli.report", "runs side by side: figures, differences, curves, scenes, worst queries"),
     "models": ("rsretrieval.cli.models", "pre-trained models that are known by name, and how to check one"),

@@ -44,6 +44,22 @@ def windows(width: int, height: int, scales: Sequence[int]) -> Windows:
     return np.array(list(found), np.int64)
 
 
+def overlapping(width: int, height: int, side: int) -> Windows:
+    """One grid of windows that each lie half over the next; the last of a row or column is moved back inside.
+
+    Args:
+        width: of the scene, in pixels.
+        height: of the scene, in pixels.
+        side: of windows, at most the scene's.
+
+    Example:
+        >>> overlapping(5, 4, 4).tolist()
+        [[0, 0, 4, 4], [1, 0, 5, 4]]
+    """
+    columns, rows = (_starts(length, side, 0, max(1, side // 2)) for length in (width, height))
+    return np.array([(left, top, left + side, top + side) for top in rows for left in columns], np.int64)
+
+
 def _starts(length: int, side: int, first: int, stride: int) -> list[int]:
     last = length - side
     return list(dict.fromkeys(min(start, last) for start in range(first, max(length, first + 1), stride)))

@@ -30,7 +30,8 @@ class Smoothing:
 
     Attributes:
         kind: ``median``, ``gaussian`` or ``none``.
-        size: side of the filter in pixels of the scene, odd; its deviation is a sixth for ``gaussian``.
+        size: side of the filter in pixels of the scene, odd; the deviation of ``gaussian`` is OpenCV's for it,
+            0.15 size + 0.35, as in the program of SeLo v2.
     """
 
     kind: str = "median"
@@ -54,7 +55,7 @@ class Smoothing:
         if self.kind == "none" or size == 1:
             return heat
         if self.kind == "gaussian":
-            return cv2.GaussianBlur(heat, (size, size), size / 6)  # type: ignore[return-value]
+            return cv2.GaussianBlur(heat, (size, size), 0)  # type: ignore[return-value]
         if size > LARGEST_MEDIAN:
             raise SmoothingError(f"a median of {size} is not possible: {LARGEST_MEDIAN} pixels of the map at most")
         return cv2.medianBlur(heat, size)  # type: ignore[return-value]

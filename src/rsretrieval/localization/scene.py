@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,12 +11,13 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from rsretrieval.archive.inputs import Input, find_inputs
+from rsretrieval.archive.loading import ahead
 from rsretrieval.archive.options import Options
 from rsretrieval.archive.pieces import Piece, Reader
 from rsretrieval.archive.rasters.tiles import Tile
 from rsretrieval.embeddings import ArchiveError
-from rsretrieval.files import write_text, write_whole
 from rsretrieval.localization.grid import Windows, windows
+from rsretrieval.localization.parts import Parts, Rows
 
 if TYPE_CHECKING:
     from rsretrieval.retriever import Retriever
@@ -26,17 +25,19 @@ if TYPE_CHECKING:
 SCALES = (256, 512, 768)
 """Sides of windows in pixels, of the paper."""
 BATCH = 64
-ABOUT = "about.json"
+READERS = 2  # threads
 RASTERS = ("picture", "raster", "safe", "stac")
 """Kinds of inputs that are one scene."""
+Encode = Callable[[list[NDArray[Any]]], NDArray[Any]]
+"""Squares as a model sees them to an array whose first dimension is theirs."""
 
 
 class SceneWindows(NamedTuple):
-    """Where a scene's windows lie, and what a model makes of them.
+    """Places in a scene, and what a model makes of them.
 
     Attributes:
         places: ``(N, 4)``, see :data:`rsretrieval.localization.grid.Windows`; those of nothing but no data left out.
-        vectors: ``(N, d)`` float32, L2-normalised.
+        vectors: ``(N, d)`` float32: embeddings of windows, L2-normalised, or vectors of cells.
         width: of the scene, in pixels.
         height: of the scene, in pixels.
         folder: where they are kept.
@@ -50,15 +51,33 @@ class SceneWindows(NamedTuple):
 
 
 class OpenScene(NamedTuple):
-    """A scene and how it is read for a model, opened once for its windows and its picture.
+    """A scene and how a model reads it, opened once for its windows and its picture.
 
     Attributes:
         item: the file.
         reader: of it.
+        retriever: the model.
     """
 
     item: Input
     reader: Reader
+    retriever: Retriever
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, in pixels."""
+        raster = self.reader.raster(self.item)
+        return raster.width, raster.height
+
+
+def open_scene(retriever: Retriever, scene: str, options: Options | None = None) -> OpenScene:
+    """A scene by name, read for a model.
+
+    Raises:
+        ArchiveError: if it stands for nothing, for several files or for a table of images.
+        BrokenImageError: if it cannot be opened.
+    """
+    return OpenScene(scene_input(scene), Reader(retriever, options or Options()), retriever)
 
 
 def scene_input(scene: str) -> Input:
@@ -76,8 +95,8 @@ def scene_input(scene: str) -> Input:
     return inputs[0]
 
 
-def embed_scene(
-    retriever: Retriever, scene: str | OpenScene, scales: Sequence[int] = SCALES, *, progress: bool = True
+def embed_windows(
+    scene: OpenScene, scales: Sequence[int] = SCALES, chosen: Windows | None = None, *, progress: bool = True
 ) -> SceneWindows:
     """The windows of a scene and their embeddings, from what was kept, or by reading it window by window.
 
@@ -85,64 +104,90 @@ def embed_scene(
     model, its preprocessing, scales, options and the file.
 
     Args:
-        retriever: the model.
-        scene: by name, or open.
+        scene: with its model.
         scales: sides of windows, in pixels.
+        chosen: some of :func:`rsretrieval.localization.grid.windows`; None for all.
         progress: show a bar.
 
     Raises:
-        ArchiveError: if it is no scene, or has no pixel with data.
+        ArchiveError: if there is no pixel with data.
         BrokenImageError: if it cannot be read.
     """
-    item, reader = OpenScene(scene_input(scene), Reader(retriever, Options())) if isinstance(scene, str) else scene
-    raster = reader.raster(item)
-    places = windows(raster.width, raster.height, scales)
-    about = _about(retriever, item, scales, reader.options, (raster.width, raster.height))
-    key = blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=6).hexdigest()
-    path = Path(item.place)
-    folder = path.with_name(f"{path.name}.localize") / key
-    if not (folder / ABOUT).is_file():
-        write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n")
-    parts = [
-        _part(folder / f"{start:08d}.npy", retriever, reader, item, places[start : start + BATCH])
-        for start in tqdm(range(0, len(places), BATCH), unit=f" x {BATCH} windows", disable=not progress)
-    ]
-    vectors = np.concatenate(parts)
-    seen = ~np.isnan(vectors[:, 0])
-    if not seen.any():
-        raise ArchiveError(f"'{item.place}' has no pixel with data")
-    return SceneWindows(places[seen], vectors[seen], raster.width, raster.height, folder)
+    places = windows(*scene.size, scales)
+    numbers = {tuple(place): number for number, place in enumerate(places.tolist())}
+    wanted = np.array([numbers[tuple(place)] for place in (places if chosen is None else chosen).tolist()], np.int64)
+
+    def encode(squares: list[NDArray[Any]]) -> NDArray[Any]:
+        return scene.retriever.encode_squares(squares).numpy()
+
+    parts = compute(scene, {"scales": list(scales)}, places, wanted, encode, progress=progress)
+    vectors = np.full((len(places), scene.retriever.model.embed_dim), np.nan, np.float32)
+    for rows, kept in parts:
+        vectors[rows] = kept
+    seen = wanted[~np.isnan(vectors[wanted, 0])]
+    return with_data(SceneWindows(places[seen], vectors[seen], *scene.size, parts.folder), scene)
 
 
-def _about(
-    retriever: Retriever, item: Input, scales: Sequence[int], options: Options, size: tuple[int, int]
-) -> dict[str, Any]:
-    status = Path(item.place).stat()
-    return {
-        "model": retriever.digest, "rendering": str(retriever.rendering), "scale": options.scale,
-        "bands": options.bands, "scales": list(scales), "size": list(size),
-        "file": [status.st_size, status.st_mtime_ns],
-    }  # fmt: skip
+def with_data(found: SceneWindows, scene: OpenScene) -> SceneWindows:
+    """The windows, if there are any.
+
+    Raises:
+        ArchiveError: if not.
+    """
+    if not len(found.places):
+        raise ArchiveError(f"'{scene.item.place}' has no pixel with data")
+    return found
 
 
-def _part(file: Path, retriever: Retriever, reader: Reader, item: Input, places: Windows) -> NDArray[np.float32]:
-    """Vectors of some windows ``(N, d)``, NaN for those without data."""
-    if file.is_file():
-        kept: NDArray[np.float32] = np.load(file)
-        return kept
-    vectors = np.full((len(places), retriever.model.embed_dim), np.nan, np.float32)
-    squares = {}
-    for row, (left, top, right, bottom) in enumerate(places.tolist()):
+def compute(
+    scene: OpenScene, how: dict[str, Any], places: Windows, wanted: Rows, encode: Encode, *, progress: bool
+) -> Parts:
+    """What a model makes of windows, in parts; those that are kept already are not read again.
+
+    Args:
+        scene: with its model.
+        how: the windows are made and encoded; part of the key.
+        places: all windows.
+        wanted: numbers of those to compute.
+        encode: squares to an array; of windows without data not a number is kept.
+        progress: show a bar.
+
+    Raises:
+        BrokenImageError: if the scene cannot be read.
+    """
+    parts = Parts(Path(scene.item.place), {**_about(scene), **how})
+    missing = np.setdiff1d(wanted, parts.rows())
+
+    def load(row: int) -> NDArray[Any] | None:
+        left, top, right, bottom = places[row].tolist()
         tile = Tile(left, top, right - left, bottom - top, right - left, bottom - top)
-        loaded = reader.load(Piece(f"{item.name}#{left},{top},{right},{bottom}", item, tile))
-        if loaded is not None:
-            squares[row] = loaded.square
-    if squares:
-        vectors[list(squares)] = retriever.encode_squares(list(squares.values())).numpy()
+        loaded = scene.reader.load(Piece(f"{scene.item.name}#{left},{top},{right},{bottom}", scene.item, tile))
+        return None if loaded is None else loaded.square
 
-    def write(partial: Path) -> None:
-        with partial.open("wb") as content:
-            np.save(content, vectors)
+    squares: dict[int, NDArray[Any] | None] = {}
+    with tqdm(total=len(missing), unit=" windows", disable=not progress or not len(missing)) as bar:
+        for row, future in ahead(load, missing.tolist(), READERS, 2 * BATCH):
+            squares[row] = future.result()
+            if len(squares) == BATCH or row == missing[-1]:
+                parts.add(np.array(list(squares)), _encoded(list(squares.values()), encode))
+                bar.update(len(squares))
+                squares.clear()
+    return parts
 
-    write_whole(file, write)
+
+def _encoded(squares: Sequence[NDArray[Any] | None], encode: Encode) -> NDArray[Any]:
+    seen = [number for number, square in enumerate(squares) if square is not None]
+    if not seen:
+        return np.full((len(squares), 1), np.nan, np.float32)
+    encoded = encode([square for square in squares if square is not None])
+    vectors = np.full((len(squares), *encoded.shape[1:]), np.nan, encoded.dtype)
+    vectors[seen] = encoded
     return vectors
+
+
+def _about(scene: OpenScene) -> dict[str, Any]:
+    status, options = Path(scene.item.place).stat(), scene.reader.options
+    return {
+        "model": scene.retriever.digest, "rendering": str(scene.retriever.rendering), "scale": options.scale,
+        "bands": options.bands, "size": list(scene.size), "file": [status.st_size, status.st_mtime_ns],
+    }  # fmt: skip
