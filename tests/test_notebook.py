@@ -39,6 +39,16 @@ SHOWN = {
             r"scene-adaptive, epoch 10  \d\.\de-0[1-3]",
         ),
     ),
+    "where_in_a_scene": Shown(
+        4,
+        (
+            r"256 scenes, 1024 x 1024 pixels",
+            r"\d+ windows; mean cosines from -?\d\.\d\d to \d\.\d\d",
+            r"cells of 32 pixels",
+            r"\n +\d+\.\d %  airport\n",
+            r"heat\.tif \d+ bytes\nEPSG:32631 BoundingBox\(left=447000\.0, .* COG",
+        ),
+    ),
     "reading_results": Shown(
         3,
         (

@@ -21,13 +21,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rsretrieval import cli
 from rsretrieval.data.table import Table
 from rsretrieval.metrics import SplitEmbeddings, paired_bootstrap, retrieval_recall
+from rsretrieval.records.logs import ReportError, by_epoch, read_log
+from rsretrieval.records.queries import query_file
+from rsretrieval.records.wandb_file import WandbFileError, history
 from rsretrieval.reports.document import Document
 from rsretrieval.reports.groups import Group, difference, group_runs
-from rsretrieval.reports.logs import ReportError, by_epoch, read_log
 from rsretrieval.reports.report import scene_recall, write_report
 from rsretrieval.reports.runs import Run, find_runs, read_queries, read_run
-from rsretrieval.reports.wandb_file import WandbFileError, history
-from rsretrieval.training.query_records import query_file, query_records, write_queries
+from rsretrieval.training.query_records import query_records, write_queries
 from rsretrieval.training.scene_figures import scene_figures
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -114,7 +115,7 @@ def test_queries_give_the_figures_that_were_logged(runs: Path) -> None:
     assert table["way"].to_pylist() == ["i2t"] * 128 + ["t2i"] * (len(table) - 128)
     assert table["caption"].null_count == 128
     assert read_queries(query_file(runs / "fast", "val")).about == {
-        "split": "val", "queries": "every", "ks": [1, 5, 10], "of": "epoch 1"}  # fmt: skip
+        "split": "val", "queries": "every", "ks": [1, 5, 10], "of": "epoch 1", "data": ["synthetic", ""]}  # fmt: skip
     assert read_queries(query_file(runs / "fast", "test")).about["of"] == "last.ckpt"
 
 

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rsretrieval.reports.wandb_file import config, history, records
+from rsretrieval.records.wandb_file import config, history, records
 
 __all__ = ["by_step", "config", "history", "records", "run_files"]
 

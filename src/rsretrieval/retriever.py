@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -16,13 +15,13 @@ from tqdm.auto import tqdm
 from rsretrieval.data.captions import cleaned_sentences, cleaned_templates
 from rsretrieval.images import BrokenImageError, Rendering, Square, band_square, decode, image_keys, several, stack
 from rsretrieval.metrics import HubnessConfig, hub_bias
-from rsretrieval.models.digest import digest_of
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.pairs import open_clip_pair, transformers_pair
 from rsretrieval.models.pretrained import load_pretrained
+from rsretrieval.models.sharing import Shareable
 
 
-class Retriever:
+class Retriever(Shareable):
     """Embeds pictures and sentences into one space; a dot product of embeddings is their cosine.
 
     Args:
@@ -75,7 +74,8 @@ class Retriever:
 
         Args:
             name: a folder (exported, of open_clip or of transformers); a run's checkpoint; a model that comes with the
-                package (``rsicd-lite``); one of ``rsretrieval models list``; or ``OWNER/NAME`` on the hub.
+                package (``rsicd-lite``); one of ``rsretrieval models list``; or ``OWNER/NAME`` on the hub
+                (``OWNER/NAME@REVISION`` for another branch, tag or commit than the newest of ``main``).
             device: where to compute.
             scale: see :class:`Retriever`.
             bands: see :class:`Retriever`.
@@ -88,7 +88,9 @@ class Retriever:
         """
         pretrained = load_pretrained(name, trust_remote_code=trust_remote_code)
         own = (pretrained.image_size, pretrained.max_words, pretrained.hubness)
-        return cls(pretrained.model.to(device), *own, scale, bands)
+        retriever = cls(pretrained.model.to(device), *own, scale, bands)
+        retriever.source = pretrained.source
+        return retriever
 
     @classmethod
     def from_open_clip(
@@ -197,11 +199,6 @@ class Retriever:
     def encode_squares(self, squares: Sequence[NDArray[Any]]) -> Tensor:
         """What :meth:`square_of` gives of several pictures to ``(N, d)`` float32, L2-normalised, on the CPU."""
         return self.model.encode_image(stack(squares).to(self.model.device)).cpu()
-
-    @cached_property
-    def digest(self) -> str:
-        """Which model it is, by its weights and preprocessing: an archive takes queries of the same alone."""
-        return digest_of(self.model, self.image_size, self.max_words)
 
     @torch.inference_mode()
     def encode_texts(

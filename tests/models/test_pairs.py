@@ -114,7 +114,6 @@ def test_folders_of_open_clip_and_such_on_the_hub(folder: Path, monkeypatch: pyt
         return  # the ways to name it are the same for all
     hub = {"acme/clip": str(folder)}
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: hub[name])
-    monkeypatch.setattr("rsretrieval.models.pretrained.snapshot_download", lambda name, **_: hub[name])
     for load in (
         lambda: Retriever.from_pretrained("acme/clip"),
         lambda: Retriever.from_open_clip(f"local-dir:{folder}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from rsretrieval.embeddings import ArchiveError, EmbeddingsFile
 from rsretrieval.embeddings.file import NAME
 from rsretrieval.embeddings.rows import DataType, schema
 from rsretrieval.lazy import needs
+from rsretrieval.models.onnx_encoder import OnnxEncoder
 from rsretrieval.models.pretrained import find_model
 from rsretrieval.retriever import Retriever
 from rsretrieval.settings import plain
@@ -44,6 +45,7 @@ def embed(
     precision: str = "32-true",
     engine: Literal["local", "ray"] = "local",
     progress: bool = True,
+    runtime: Literal["torch", "onnx"] = "torch",
     trust_remote_code: bool = False,
 ) -> Report:
     """Embed images, and sort them into the archive in a folder; called again it goes on, and reads what is new.
@@ -64,6 +66,7 @@ def embed(
         precision: likewise.
         engine: ``local``, or ``ray`` for workers of Ray Data on its cluster, as many as ``devices``.
         progress: show a bar with the rate and the time left.
+        runtime: ``onnx`` for graphs of the model on the CPU, made once and kept in the cache.
         trust_remote_code: let the model run Python code that comes with it.
 
     Returns:
@@ -83,8 +86,11 @@ def embed(
     inputs = find_inputs(names, base, folder)
     if engine == "ray":
         needs("ray", "ray")
+    accelerator = "cpu" if runtime == "onnx" and accelerator == "auto" else accelerator
     processes = Processes(1 if engine == "ray" else devices, accelerator, precision)
-    retriever, trained_on = _retriever(model, options, trust_remote_code=trust_remote_code)
+    retriever, trained_on = _retriever(model, options, runtime, trust_remote_code=trust_remote_code)
+    if isinstance(retriever.model, OnnxEncoder) and precision != "32-true":
+        raise ArchiveError(f"graphs of ONNX compute in their own precision: leave out --precision {precision}")
     reader = Reader(retriever, options, TrainingScale(trained_on))
     about = _about(retriever, str(model) if isinstance(model, str) else "", folder, base, options, dtype, reader)
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,12 +146,18 @@ def _root(root: str | None, images: Sequence[str], folder: Path) -> Path:
 
 
 def _retriever(
-    model: str | Retriever, options: Options, *, trust_remote_code: bool
+    model: str | Retriever, options: Options, runtime: Literal["torch", "onnx"], *, trust_remote_code: bool
 ) -> tuple[Retriever, tuple[str, ...]]:
     """The model, and the names of the data sets that it was trained on as far as they are known."""
     if isinstance(model, Retriever):
+        if runtime == "onnx" and not isinstance(model.model, OnnxEncoder):
+            raise ArchiveError("runtime=onnx takes the name of a model, or a retriever of a folder of graphs")
         return model, ()
     source = find_model(model, trust_remote_code=trust_remote_code)
+    if runtime == "onnx" and source.graphs is None:
+        from rsretrieval.models.graph_folder import cached_graphs
+
+        source = replace(source, graphs=OnnxEncoder(cached_graphs(source), trust_remote_code=trust_remote_code))
     settings = (source.image_size, source.max_words, None, options.scale, options.numbers)
     return Retriever(source.build(), *settings), source.trained_on
 

@@ -60,7 +60,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stdout.write(cached_help(command, lambda args: importlib.import_module(TRAINER).main(args)))
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for verbose in ("httpx", "fsspec", "matplotlib", "faiss", "rasterio"):
+    for verbose in ("httpx", "httpx2", "fsspec", "matplotlib", "faiss", "rasterio", "onnx_ir", "onnxscript"):
         logging.getLogger(verbose).setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_worth_reading)

@@ -56,13 +56,22 @@ def _parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401
     parser.add_argument("--batch_size", type=int, default=64, help="pictures that are encoded at once")
     parser.add_argument("--workers", type=int | None, default=None, help="threads that read ahead; null for one a core")
     parser.add_argument("--prune", type=bool, default=False, help="drop the rows of files that are gone")
-    parser.add_argument("--devices", type=int | str, default=1, help="processes, one a device; 'auto' for all")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: --devices workers of Ray")
-    parser.add_argument("--accelerator", type=str, default="auto", help="such as cpu or cuda")
-    parser.add_argument("--precision", type=str, default="32-true", help="of the model's arithmetic, as bf16-mixed")
+    _add_computing(parser)
     parser.add_argument("--trust_remote_code", type=bool, default=False, help="let the model run code that it brings")
     add_plugins(parser)
     return parser.instantiate(parser.parse_args(list(arguments)))
+
+
+def _add_computing(parser: ArgumentParser) -> None:
+    parser.add_argument("--devices", type=int | str, default=1, help="processes, one a device; 'auto' for all")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: --devices workers of Ray")
+    parser.add_argument("--accelerator", type=str, default="auto", help="such as cpu or cuda")
+    parser.add_argument(
+        "--runtime", choices=("torch", "onnx"), default="torch",
+        help="onnx: by onnxruntime on the CPU, which the model is exported for once (extra onnx); so runs a folder of "
+        "`rsretrieval export --form onnx`, either way",
+    )  # fmt: skip
+    parser.add_argument("--precision", type=str, default="32-true", help="of the model's arithmetic, as bf16-mixed")
 
 
 def run(**settings: Any) -> str:  # noqa: ANN401 - of Options and of embed

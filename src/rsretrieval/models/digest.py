@@ -8,6 +8,7 @@ from hashlib import blake2b
 import torch
 
 from rsretrieval.models.dual_encoder import DualEncoder
+from rsretrieval.models.onnx_encoder import OnnxEncoder
 from rsretrieval.settings import plain
 
 NOT_OF_EMBEDDINGS = ("bank.", "logits.")
@@ -18,10 +19,12 @@ def digest_of(model: DualEncoder, image_size: int, max_words: int) -> str:
     """32 hexadecimal digits of the weights, in the precision that they are in, and of the preprocessing.
 
     Args:
-        model: the model.
+        model: the model; graphs of one have its digest with them.
         image_size: side that pictures are resized to, in pixels.
         max_words: longest sentence, of a model that cleans its texts.
     """
+    if isinstance(model, OnnxEncoder):
+        return model.digest
     config = model.config
     settings = {
         "preprocessing": plain(config.preprocessing),

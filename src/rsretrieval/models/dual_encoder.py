@@ -19,8 +19,8 @@ from rsretrieval.models.feature_cache import Inputs, SideCache, image_cache, tak
 from rsretrieval.models.features import BackboneFeatures
 from rsretrieval.models.fgis import FGIS
 from rsretrieval.models.layers import freeze
-from rsretrieval.models.projections import PairLogits, build_projections, common_width
-from rsretrieval.models.prompts import prompted
+from rsretrieval.models.projections import PairLogits, build_projections, common_width, unit_heads
+from rsretrieval.models.prompts import over_prompts, prompted
 from rsretrieval.models.query_bank import QueryBank
 from rsretrieval.models.towers.checkpointing import checkpoint_gradients
 from rsretrieval.models.towers.registry import IMAGE_TOWERS, TEXT_TOWERS
@@ -165,7 +165,8 @@ class DualEncoder(nn.Module):
         return BackboneFeatures(*self._caches["image"](images, lambda new: self._compute_features(new).parts()))
 
     def _compute_features(self, images: Tensor) -> BackboneFeatures:
-        nothing_trains = not (torch.is_grad_enabled() or self.image_tower.training)
+        # A graph is for batches of any size.
+        nothing_trains = not (torch.is_grad_enabled() or self.image_tower.training or torch.compiler.is_compiling())
         if nothing_trains and images.device.type == "cpu" and len(images) > CPU_BATCH:
             chunks = [self._compute_features(chunk).parts() for chunk in torch.split(images, CPU_BATCH)]
             return BackboneFeatures(*map(torch.cat, zip(*chunks, strict=True)))
@@ -177,8 +178,7 @@ class DualEncoder(nn.Module):
 
     def _normalize(self, vectors: Tensor) -> Tensor:
         """``(B, embed_dim)`` with heads of equal length, and of length 1 as a whole."""
-        heads: Tensor = F.normalize(vectors.float().reshape(len(vectors), self.heads, -1), dim=-1)
-        return heads.flatten(1).div(self.heads**0.5)
+        return unit_heads(vectors, self.heads)
 
     def split_heads(self, embeddings: Tensor) -> tuple[Tensor, ...]:
         """Embeddings ``(B, embed_dim)`` as each head's ``(B, embed_dim / heads)``, L2-normalised."""
@@ -215,11 +215,9 @@ class DualEncoder(nn.Module):
         Args:
             tokens: each ``(M, L)``; or ``(M, P, L)`` of texts in ``P`` prompts, whose mean is taken.
         """
-        tokens = {key: value.to(self.device) for key, value in tokens.items()}
-        shape = next(iter(tokens.values())).shape
-        if len(shape) == 3:
-            each = self.encode_tokens({key: value.flatten(0, 1) for key, value in tokens.items()})
-            return self._normalize(each.reshape(*shape[:2], -1).mean(1))
+        return over_prompts({key: value.to(self.device) for key, value in tokens.items()}, self._encode, self.heads)
+
+    def _encode(self, tokens: Tokens) -> Tensor:
         features = self._text_features(tokens).to(self._weight.dtype)
         return self._normalize(self._adapted(self.text_projection(features), self.text_adapter))
 

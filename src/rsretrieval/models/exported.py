@@ -55,7 +55,8 @@ def write_folder(
     config = model.config
     if local := local_sources(config):
         log.info("%s is of this machine alone, so that every tensor is written", ", ".join(local))
-    stored, starting = model.state_dict(), {} if standalone or local else starting_tensors(config)
+    stored = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    starting = {} if standalone or local else starting_tensors(config)
     if starting:
         stored = changed_tensors(stored, starting)
     else:

@@ -10,9 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-
 from rsretrieval.metrics import HubnessConfig
+from rsretrieval.models.card import CARD
 from rsretrieval.models.catalogue import (
     PUBLISHED,
     PUBLISHED_ON,
@@ -26,13 +25,16 @@ from rsretrieval.models.checkpoint import read_checkpoint
 from rsretrieval.models.config import PRETRAINED, EncoderConfig, check_remote_code
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.exported import CONFIG, WEIGHTS, PretrainedError, fill, read_json, read_settings
+from rsretrieval.models.hub import fetch
+from rsretrieval.models.onnx_encoder import OnnxEncoder, is_graphs
 from rsretrieval.models.pairs import open_clip_pair, transformers_pair
+from rsretrieval.models.recipe import RECIPE
 from rsretrieval.models.standalone import in_folder, towers_of
 from rsretrieval.models.weights import DEFINITION, WeightsError, tensors_follow
 from rsretrieval.registry import UnknownNameError
 from rsretrieval.settings import build, plain
 
-DESCRIPTIONS = ("*.json", "*.txt", "*.model", "towers/*")
+DESCRIPTIONS = ("*.json", "*.txt", "*.model", "towers/*", CARD, RECIPE)
 """Files of a model on the hub beside its weights."""
 ADDED = ("image_adapter.", "text_adapter.", "bank.")
 """Beginnings of the tensors of what may be added to a model."""
@@ -52,6 +54,8 @@ class ModelSource:
         folder: that was exported; empty for other models.
         trained_logits: temperature and bias that a run trained it with last; None where no run did.
         trained_on: names of the data sets whose training splits it saw, as far as they are known.
+        origin: folder that was exported, or checkpoint of a run, that it is read from; None for other models.
+        graphs: the model itself, where it is graphs of ONNX.
     """
 
     encoder: EncoderConfig
@@ -63,6 +67,8 @@ class ModelSource:
     folder: str = ""
     trained_logits: tuple[float, float | None] | None = None
     trained_on: tuple[str, ...] = ()
+    origin: Path | None = None
+    graphs: OnnxEncoder | None = None
 
     def build(self) -> DualEncoder:
         """The model, in evaluation mode.
@@ -71,6 +77,8 @@ class ModelSource:
             WeightsError: for weights that are not there or do not fit; of an exported folder it names those that it
                 adds to.
         """
+        if self.graphs is not None:
+            return self.graphs
         try:
             with tensors_follow() if self.tensors_are_whole else nullcontext():
                 model = DualEncoder(replace(self.encoder, cache_features=False))
@@ -107,12 +115,14 @@ class Pretrained:
         image_size: side that pictures are resized to, in pixels.
         max_words: longest sentence, in words; of no effect where texts stay as written.
         hubness: how scores are corrected for hubs; None where the model was trained without.
+        source: what it was built from, without its tensors.
     """
 
     model: DualEncoder
     image_size: int
     max_words: int
     hubness: HubnessConfig | None
+    source: ModelSource
 
 
 def load_pretrained(name: str, *, trust_remote_code: bool = False) -> Pretrained:
@@ -129,16 +139,16 @@ def load_pretrained(name: str, *, trust_remote_code: bool = False) -> Pretrained
     """
     source = find_model(name, trust_remote_code=trust_remote_code)
     hubness = build(HubnessConfig, source.hubness, f"'{name}'") if source.hubness else None
-    return Pretrained(source.build(), source.image_size, source.max_words, hubness)
+    return Pretrained(source.build(), source.image_size, source.max_words, hubness, replace(source, fill=None))
 
 
 def find_model(name: str, *, trust_remote_code: bool = False) -> ModelSource:
     """The model of a name, not built yet.
 
     Args:
-        name: a folder that was exported, or one of open_clip or transformers; a checkpoint of a run; a name of
-            :func:`published` or of the catalogue (``rsretrieval models list``), or a file of such an entry; or
-            ``OWNER/NAME`` on the Hugging Face hub.
+        name: a folder that was exported (of graphs those of ONNX), or one of open_clip or transformers; a checkpoint of
+            a run; a name of :func:`published` or of the catalogue (``rsretrieval models list``), or a file of such an
+            entry; or ``OWNER/NAME`` or ``OWNER/NAME@REVISION`` on the Hugging Face hub.
         trust_remote_code: let its settings run Python code that comes with a model.
 
     Raises:
@@ -195,6 +205,10 @@ def _pair(encoder: EncoderConfig, trained_on: tuple[str, ...] = ()) -> ModelSour
 
 def _of_folder(folder: Path, name: str, trust_remote_code: bool) -> ModelSource:
     """Of ours, open_clip's or transformers'."""
+    if is_graphs(folder):
+        graphs = OnnxEncoder(folder, trust_remote_code=trust_remote_code)
+        own = (graphs.image_size, graphs.max_words, graphs.hubness)
+        return ModelSource(graphs.config, *own, graphs.fill, trained_on=graphs.trained_on, graphs=graphs)
     if (folder / DEFINITION).is_file():
         return _pair(open_clip_pair(str(folder)))
     if not (folder / CONFIG).is_file():
@@ -205,7 +219,8 @@ def _of_folder(folder: Path, name: str, trust_remote_code: bool) -> ModelSource:
     check_remote_code(plain(settings["encoder"]), f"'{folder / CONFIG}'", trusted=trust_remote_code)
     encoder = in_folder(settings["encoder"], folder)
     own = (settings["image_size"], settings["max_words"], settings["hubness"])
-    return ModelSource(encoder, *own, fill=partial(fill, folder), folder=name, trained_on=training_sets(encoder))
+    known = training_sets(encoder)
+    return ModelSource(encoder, *own, fill=partial(fill, folder), folder=name, trained_on=known, origin=folder)
 
 
 def _of_checkpoint(name: str, trust_remote_code: bool) -> ModelSource:
@@ -216,11 +231,11 @@ def _of_checkpoint(name: str, trust_remote_code: bool) -> ModelSource:
 
     own = (trained.image_size, trained.max_words, trained.hubness)
     source = ModelSource(trained.encoder, *own, fill=load, tensors_are_whole=True, trained_logits=trained.logits)
-    return replace(source, trained_on=training_sets(trained.encoder))
+    return replace(source, trained_on=training_sets(trained.encoder), origin=Path(name).expanduser())
 
 
 def _from_hub(name: str) -> Path:
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):
         known = [*published(), *known_models()]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -228,12 +243,4 @@ def _from_hub(name: str) -> Path:
             f"there is no model '{name}': give a folder with {CONFIG} and {WEIGHTS}, a checkpoint, OWNER/NAME on the "
             f"hub, or one of {known}{hint}"
         )
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=[*DESCRIPTIONS, "*.safetensors"]))
-        if not any(folder.rglob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=[*DESCRIPTIONS, "*.bin", "*.pt", "*.pth"]))
-        return folder
-    except Exception as error:
-        raise PretrainedError(
-            f"the hub's model '{name}' cannot be fetched ({error}): check the name or the connection, or give a folder"
-        ) from error
+    return fetch(name, [*DESCRIPTIONS])

@@ -6,7 +6,8 @@ import logging
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F  # noqa: N812 - the field's name
+from torch import Tensor, nn
 
 from rsretrieval.models.config import PAPER_WIDTH, EncoderConfig
 from rsretrieval.models.layers import BlockLinear
@@ -69,6 +70,11 @@ def _identity(width: int) -> nn.Linear:
     nn.init.eye_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def unit_heads(vectors: Tensor, heads: int) -> Tensor:
+    """``(B, heads * width)`` with heads of equal length, and of length 1 as a whole, in float32."""
+    return F.normalize(vectors.float().reshape(vectors.shape[0], heads, -1), dim=-1).flatten(1).div(heads**0.5)
 
 
 class PairLogits(nn.Module):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from rsretrieval.models.config import check_prompt
+from rsretrieval.models.projections import unit_heads
 from rsretrieval.types import Tokenizer, Tokens
 
 
@@ -25,6 +28,21 @@ class PromptedTokenizer:
         """``M`` texts to tensors ``(M, P, L)``, one row a template."""
         tokens = self.tokenizer([prompt.replace("{}", text) for text in texts for prompt in self.prompts])
         return {name: values.reshape(len(texts), len(self.prompts), -1) for name, values in tokens.items()}
+
+
+def over_prompts(tokens: Tokens, encode: Callable[[Tokens], Tensor], heads: int) -> Tensor:
+    """Tokenised texts to their embeddings ``(M, d)``; of texts in several templates the normalised mean.
+
+    Args:
+        tokens: each ``(M, L)``, or ``(M, P, L)`` of texts in ``P`` templates.
+        encode: tokens ``(N, L)`` to embeddings ``(N, d)``.
+        heads: see :func:`rsretrieval.models.projections.unit_heads`.
+    """
+    shape = next(iter(tokens.values())).shape
+    if len(shape) == 2:
+        return encode(tokens)
+    each = encode({key: value.flatten(0, 1) for key, value in tokens.items()})
+    return unit_heads(each.reshape(*shape[:2], -1).mean(1), heads)
 
 
 def prompted(tokenizer: Tokenizer, prompts: Sequence[str]) -> Tokenizer:

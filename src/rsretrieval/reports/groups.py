@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rsretrieval.metrics.bootstrap import Difference, paired_bootstrap
-from rsretrieval.reports.logs import SEED
+from rsretrieval.records.logs import SEED
 from rsretrieval.reports.runs import SPLITS, Queries, Run
 
 ASIDE = (

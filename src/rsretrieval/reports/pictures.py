@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rsretrieval.lazy import needs
+from rsretrieval.records.logs import by_epoch
 from rsretrieval.reports.groups import Group
-from rsretrieval.reports.logs import by_epoch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,10 +15,10 @@ import torch
 from rsretrieval import __version__
 from rsretrieval.files import write_whole
 from rsretrieval.metrics.bootstrap import SAMPLES
+from rsretrieval.records.logs import SEED, ReportError
 from rsretrieval.registry import meant
 from rsretrieval.reports.document import Document
 from rsretrieval.reports.groups import Group, difference, group_runs, mean_and_deviation, mismatch, with_queries
-from rsretrieval.reports.logs import SEED, ReportError
 from rsretrieval.reports.pictures import draw_curves, draw_scenes
 from rsretrieval.reports.runs import SPLITS, Run, find_runs, read_run
 from rsretrieval.training.scene_figures import mean_by_label

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +14,9 @@ from torch import Tensor
 
 from rsretrieval.data.captions import clean
 from rsretrieval.metrics.functional import hit_probability
-from rsretrieval.reports.logs import LOG_READERS, Log, ReportError, latest, read_log, settings_of_log
+from rsretrieval.records.logs import LOG_READERS, Log, ReportError, latest, read_log, settings_of_log
+from rsretrieval.records.queries import KEY, account_of, query_file
 from rsretrieval.settings import flat
-from rsretrieval.training.query_records import KEY, query_file
 
 SPLITS = ("test", "val")
 """By preference, where runs are compared query by query."""
@@ -63,10 +62,9 @@ def read_queries(file: Path) -> Queries:
         ReportError: if the file is another one.
     """
     table = pq.read_table(file)
-    about = (table.schema.metadata or {}).get(KEY)
+    about = account_of(table.schema.metadata)
     if about is None:
         raise ReportError(f"'{file}' holds no queries of a run: it has no '{KEY.decode()}' in its metadata")
-    about = json.loads(about)
     columns = table.to_pydict()
     order = sorted(range(len(table)), key=lambda row: (columns["way"][row], columns["file"][row]))
     columns = {name: [values[row] for row in order] for name, values in columns.items()}

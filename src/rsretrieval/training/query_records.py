@@ -17,22 +17,15 @@ from rsretrieval.files import write_whole
 from rsretrieval.metrics import SplitEmbeddings
 from rsretrieval.metrics.functional import ranks_of_pairs
 from rsretrieval.metrics.protocol import relevant_pairs
+from rsretrieval.records.queries import KEY
 from rsretrieval.training.results import caption_texts
-
-KEY = b"rsretrieval"
-"""Of the file's metadata: a JSON of what the queries are of."""
-
-
-def query_file(folder: Path, split: str) -> Path:
-    """Where a run keeps the queries of a split."""
-    return folder / f"queries-{split}.parquet"
 
 
 def write_queries(file: Path, records: pa.Table, about: Mapping[str, Any]) -> None:
     """Write what :func:`query_records` gives.
 
     Args:
-        file: see :func:`query_file`.
+        file: see :func:`rsretrieval.records.queries.query_file`.
         records: the queries.
         about: what they are of; plain values.
     """

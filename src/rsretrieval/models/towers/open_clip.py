@@ -117,6 +117,11 @@ class OpenClipTokenizer:
     def __init__(self, tokenizer: Callable[[list[str]], Tensor]) -> None:
         self.tokenizer = tokenizer
 
+    @classmethod
+    def of(cls, config: TowerConfig) -> OpenClipTokenizer:
+        """That of a tower, which need not be built."""
+        return cls(open_clip.get_tokenizer(architecture(config.name), config.options.get("force_context_length")))
+
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """``M`` texts to token ids ``(M, context)``."""
         return {"input_ids": self.tokenizer(list(texts))}
@@ -129,8 +134,7 @@ class OpenClipTextTower(nn.Module):
         super().__init__()
         self.model = build_open_clip(config)
         drop_parts(self.model, ("visual", "text_decoder", "logit_scale", "logit_bias"))
-        context = config.options.get("force_context_length")
-        self.tokenizer = OpenClipTokenizer(open_clip.get_tokenizer(architecture(config.name), context))
+        self.tokenizer = OpenClipTokenizer.of(config)
         with torch.no_grad():
             self.pooled_width = self.token_width = self.eval()(self.tokenizer(["a"])).pooled.shape[-1]
 

@@ -42,7 +42,7 @@ class TransformersImageTower(nn.Module):
         return TowerOutput(tokens[:, 0] if self.config.pooling == "cls" else tokens.mean(1), tokens)
 
 
-def _source(config: TowerConfig) -> str:
+def source_of(config: TowerConfig) -> str:
     """The folder or hub id that a model and its tokeniser come from."""
     return str(locate(config.weights)) if config.weights and not is_pretrained(config.weights) else config.name
 
@@ -53,7 +53,7 @@ def transformers_config(config: TowerConfig) -> Any:  # noqa: ANN401 - a class o
     Raises:
         WeightsError: if there is no model.
     """
-    source = _source(config)
+    source = source_of(config)
     try:
         return AutoConfig.from_pretrained(source, **config.options)
     except OSError as error:
@@ -66,7 +66,7 @@ def build_transformers(config: TowerConfig) -> tuple[Any, str]:
     Raises:
         WeightsError: if there is no model, or its weights lack what its configuration asks for.
     """
-    source = _source(config)
+    source = source_of(config)
     if not weights_to_load(config.weights):
         return AutoModel.from_config(transformers_config(config), dtype=torch.float32), source  # type: ignore[no-untyped-call]
     try:
@@ -93,6 +93,11 @@ class TransformersTokenizer:
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="right")
         self.max_tokens = max_tokens
 
+    @classmethod
+    def of(cls, config: TowerConfig) -> TransformersTokenizer:
+        """That of a tower, which need not be built."""
+        return cls(source_of(config), config.max_tokens)
+
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """``M`` texts to token ids and attention mask, each ``(M, L)``."""
         encoded = self.tokenizer(
@@ -107,8 +112,8 @@ class TransformersTextTower(nn.Module):
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.config = config
-        self.model, source = build_transformers(config)
-        self.tokenizer = TransformersTokenizer(source, config.max_tokens)
+        self.model, _ = build_transformers(config)
+        self.tokenizer = TransformersTokenizer.of(config)
         self.pooled_width = self.token_width = int(self.model.config.hidden_size)
         if config.pooling == "all_layers":
             self.pooled_width *= int(self.model.config.num_hidden_layers) + 1
@@ -120,7 +125,7 @@ class TransformersTextTower(nn.Module):
         ids, mask = tokens["input_ids"], tokens["attention_mask"]
         if not self.config.attention_mask:
             return self.encode(ids, torch.ones_like(mask))
-        if ids.device.type != "cpu":
+        if ids.device.type != "cpu" or torch.compiler.is_compiling():  # a graph is for texts of any length
             return self.encode(ids, mask)
         lengths = mask.sum(1)
         order = lengths.argsort()

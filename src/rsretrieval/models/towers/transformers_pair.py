@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from rsretrieval.models.config import TowerConfig
 from rsretrieval.models.layers import drop_parts, logits_of
-from rsretrieval.models.towers.transformers import build_transformers, transformers_config
+from rsretrieval.models.towers.transformers import build_transformers, source_of, transformers_config
 from rsretrieval.types import Tokens, TowerOutput
 
 PAIRS = ("clip", "siglip")
@@ -67,6 +67,14 @@ class TransformersPairTokenizer:
         self.tokenizer = AutoTokenizer.from_pretrained(source, subfolder=subfolder)
         self.context, self.padding = context, "max_length" if full_length else True
 
+    @classmethod
+    def of(cls, config: TowerConfig) -> TransformersPairTokenizer:
+        """That of a tower, which need not be built."""
+        settings = transformers_config(config)
+        full_length = settings.model_type in PADS_TO_THE_END
+        context = int(settings.text_config.max_position_embeddings)
+        return cls(source_of(config), context, full_length=full_length, subfolder=config.options.get("subfolder", ""))
+
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """``M`` texts to the tensors ``(M, L)`` that the model takes."""
         encoded = self.tokenizer(
@@ -80,15 +88,8 @@ class TransformersPairTextTower(nn.Module):
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
-        self.model, source = build_transformers(config)
-        settings = self.model.config
-        context = int(settings.text_config.max_position_embeddings)
-        self.tokenizer = TransformersPairTokenizer(
-            source,
-            context,
-            full_length=settings.model_type in PADS_TO_THE_END,
-            subfolder=config.options.get("subfolder", ""),
-        )
+        self.model, _ = build_transformers(config)
+        self.tokenizer = TransformersPairTokenizer.of(config)
         drop_parts(self.model, ("vision_model", "visual_projection", "logit_scale", "logit_bias"))
         with torch.no_grad():
             self.pooled_width = self.token_width = self.eval()(self.tokenizer(["a"])).pooled.shape[-1]

@@ -14,14 +14,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor
 
+from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.data.stream import RetrievalStream
 from rsretrieval.files import write_png
 from rsretrieval.metrics import SplitEmbeddings, recall_ceiling
 from rsretrieval.metrics.protocol import check_protocol
+from rsretrieval.records.queries import query_file
+from rsretrieval.redaction import redacted_values
 from rsretrieval.training.graded import graded_figures, graded_note, scene_table
 from rsretrieval.training.module import RetrievalModule
 from rsretrieval.training.picture import draw_results
-from rsretrieval.training.query_records import query_file, query_records, write_queries
+from rsretrieval.training.query_records import query_records, write_queries
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +178,9 @@ class RetrievalReport(Callback):
         recall = pl_module.recall
         records = query_records(stream.table, embeddings, recall.queries, scenes=scene_table(loader) is not None)
         about = {"split": split, "queries": recall.queries, "ks": recall.ks, "of": self._model_of(trainer)}
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, RetrievalDataModule):
+            about["data"] = redacted_values([data.source_name, data.path])
         write_queries(query_file(folder, split), records, about)
         if self.queries:
             for name, worst in (("results", False), ("worst", True)):

@@ -141,7 +141,7 @@ LOG_READERS.register("csv")(LogReader("metrics.csv", _read_csv, _hyperparameters
 
 
 def _read_wandb(file: Path) -> Log:
-    from rsretrieval.reports.wandb_file import history
+    from rsretrieval.records.wandb_file import history
 
     log: Log = {}
     for row in history(file):
@@ -153,7 +153,7 @@ def _read_wandb(file: Path) -> Log:
 
 
 def _settings_of_wandb(file: Path) -> Mapping[str, Any]:
-    from rsretrieval.reports.wandb_file import config
+    from rsretrieval.records.wandb_file import config
 
     return config(file)
 
