@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,8 +102,20 @@ def measure(folder: Path, kind: str, queries: NDArray[np.float32]) -> list[str]:
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         memory, times, fresh = process.submit(ask, folder, kind, queries).result()
     p50, p95 = np.quantile(times, [0.5, 0.95])
-    sizes = [f"{report.seconds:.1f}", f"{report.bytes / 1e6:.0f}", f"{memory:.0f}"]
+    sizes = [f"{report.seconds:.1f}" if report.added else "built before", f"{report.bytes / 1e6:.0f}", f"{memory:.0f}"]
     return [kind, *sizes, f"{p50:.2f}", f"{p95:.2f}", f"{fresh:.4f}", f"{report.recall_at_10:.4f}"]
+
+
+@contextmanager
+def place(args: Any, name: str) -> Iterator[str]:  # noqa: ANN401
+    """A folder for an archive of that name; it goes afterwards, unless it is to be kept."""
+    if args.keep is None:
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            yield folder
+    else:
+        folder = str(Path(args.keep) / name)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        yield folder
 
 
 def lines(args: Any) -> Iterator[str]:  # noqa: ANN401
@@ -113,8 +126,9 @@ def lines(args: Any) -> Iterator[str]:  # noqa: ANN401
         mixture = Mixture.of(width, args.sigma, args.decay)
         queries = mixture.draw(args.queries, 10**9)
         for rows in args.rows:
-            with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-                write(Path(folder), rows, mixture)
+            with place(args, f"{width}-{rows}") as folder:
+                if not (Path(folder) / NAME).is_file():
+                    write(Path(folder), rows, mixture)
                 for kind in args.kinds:
                     yield "| " + " | ".join([f"{width}", f"{rows:,}", *measure(Path(folder), kind, queries)]) + " |"
 
@@ -129,6 +143,9 @@ def main() -> None:
     parser.add_argument("--sigma", type=float, default=1.0, help="length of deviations over that of means")
     parser.add_argument("--decay", type=float, default=0.5, help="of the spectrum; 0 for round Gaussians")
     parser.add_argument("--folder", help="for what is generated; the system's by default")
+    parser.add_argument(
+        "--keep", help="a folder in which archives and indexes stay, to be asked again without building"
+    )
     for line in lines(parser.parse_args()):
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from pairs import write_transformers_pair
 from PIL import Image
 from rasterio.transform import from_origin
 from test_localization import write_scene
@@ -23,7 +24,7 @@ from rsretrieval.localization.heat import Smoothing, SmoothingError
 from rsretrieval.localization.localizer import PRESETS, Localizer, Method, MethodError, method_of
 from rsretrieval.localization.scene import embed_windows, open_scene
 from rsretrieval.metrics import localization_figures
-from rsretrieval.models.tokens import cell_vectors
+from rsretrieval.models.tokens import TokensError, cell_vectors
 
 PLACE = {"crs": "EPSG:32631", "transform": from_origin(447000, 5413000, 2, 2)}
 
@@ -175,6 +176,14 @@ def test_the_command_writes_classes(
     with pytest.raises(SystemExit):
         cli.main(args)
     assert "arguments are required: query" in capsys.readouterr().err
+
+
+def test_tokens_of_a_model_without_are_refused_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["rsretrieval"])
+    folder = write_transformers_pair(tmp_path / "siglip", "siglip")
+    write_scene(tmp_path / "scene.tif")
+    with pytest.raises(TokensError, match=rf"^'{folder}' with --method tokens: .*take --method tiles$"):
+        cli.main(["localize", str(tmp_path / "scene.tif"), "a road", "--model", str(folder), "--method", "tokens"])
 
 
 def test_the_command_writes_peaks_as_a_geopackage(tmp_path: Path, entry: str, monkeypatch: pytest.MonkeyPatch) -> None:

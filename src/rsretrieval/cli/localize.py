@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,7 +76,7 @@ def add_method(parser: ArgumentParser) -> None:
     add_plugins(parser)
 
 
-def method_and_model(options: dict[str, Any]) -> tuple[Method, Callable[..., Retriever]]:
+def method_and_model(options: dict[str, Any]) -> tuple[Method, partial[Retriever]]:
     """Take out of the options what :func:`add_method` added: a method, and what loads the model.
 
     Raises:
@@ -97,7 +97,7 @@ def run(
     query: str | None,
     *,
     how: Method,
-    load: Callable[..., Retriever],
+    load: partial[Retriever],
     queries: str | None,
     min_z: float,
     to: str,
@@ -117,6 +117,7 @@ def run(
     from rsretrieval.localization.classes import named_queries
     from rsretrieval.localization.localizer import Localizer, MethodError
     from rsretrieval.localization.scene import open_scene, scene_input
+    from rsretrieval.models.tokens import TokensError
 
     options = Options(**reading)
     if query is not None and queries is not None:
@@ -126,7 +127,10 @@ def run(
         classes = named_queries(lines_with_words(Path(queries).expanduser(), "--queries", "class", MethodError))
     scene_input(scene)  # refused before a model is loaded
     retriever = load(scale=options.scale, bands=options.numbers)
-    localizer = Localizer(open_scene(retriever, scene, options), how)
+    try:
+        localizer = Localizer(open_scene(retriever, scene, options), how)
+    except TokensError as error:
+        raise TokensError(f"'{load.args[0]}' with --method tokens: {error}") from error
     folder = Path(to).expanduser()
     if classes is not None:
         return _classes(localizer, classes, min_z, folder)

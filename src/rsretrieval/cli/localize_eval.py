@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     sys.stdout.write(run(how=how, load=load, **options) + "\n")
 
 
-def run(folder: str, *, how: Method, load: Callable[..., Retriever], to: str, jpeg: bool) -> str:
+def run(folder: str, *, how: Method, load: partial[Retriever], to: str, jpeg: bool) -> str:
     """Evaluate; a table by image.
 
     Raises:
