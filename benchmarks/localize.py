@@ -24,20 +24,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from rsretrieval.classification.texts import in_words
 from rsretrieval.files import write_png
 from rsretrieval.localization import outputs
 from rsretrieval.localization.classes import named_queries
-from rsretrieval.localization.heat import peaks
+from rsretrieval.localization.heat import Heat, Peak, peaks
 from rsretrieval.localization.localizer import Localizer, method_of
 from rsretrieval.localization.scene import open_scene
 from rsretrieval.retriever import Retriever
 
 SIDE, GRID = 224, 40
 CORNER = (447_000, 5_413_000)  # in UTM 31N, EPSG:32631
-LARGE = 10_000
+LARGE, PICTURE = 10_000, 560  # pixels
 TEMPLATE = "an aerial photo of a {}"
 
 
@@ -105,16 +105,28 @@ def hits(options: argparse.Namespace) -> None:
         first, any_of_ten, chance = first + (at[0] == name), any_of_ten + (name in at), chance + (names == name).mean()
         print(f"{name:<20}{at[0]:<20}{at.count(name)} of {len(at)}")  # noqa: T201
         if name in options.pictures:
-            where = f"{name}-{options.method if options.preset is None else options.preset}.png"
-            picture = outputs.overlay(localizer.scene, heat, found[:3])
-            picture.thumbnail((900, 900))
-            write_png(options.folder / where, picture)
+            where = f"{name}-{options.method if options.preset is None else options.preset}"
+            write_png(options.folder / f"{where}-overlay.png", outputs.overlay(localizer.scene, heat, found[:3]))
+            write_png(options.folder / f"{where}.png", outlined(heat, names == name, found[:3]))
     count = len(texts)
     found_of = f"first peak {first:.0f} of {count} (by chance {chance:.1f}), among ten {any_of_ten:.0f}"
     took = f"{opened:.0f} s for {len(localizer.windows.places)} windows or cells, {seconds / count:.2f} s a query"
     print(f"{found_of}; {took}, {memory():.2f} GiB at most")  # noqa: T201
     if first <= 2 * chance:
         sys.exit("the maps do not find their scenes")
+
+
+def outlined(heat: Heat, asked: NDArray[np.bool_], found: list[Peak]) -> Image.Image:
+    """A heat map without the imagery, the images of the scene that was asked for outlined, peaks as rings."""
+    picture = outputs.heat_picture(heat).resize((PICTURE, PICTURE))
+    draw, side = ImageDraw.Draw(picture), PICTURE / len(asked)
+    for row, column in np.argwhere(asked):
+        draw.rectangle((column * side, row * side, (column + 1) * side - 1, (row + 1) * side - 1), outline="white")
+    scale = PICTURE / (heat.values.shape[1] * heat.shrink)
+    for peak in found:
+        x, y = peak.x * scale, peak.y * scale
+        draw.ellipse((x - 7, y - 7, x + 7, y + 7), outline="black", width=3)
+    return picture
 
 
 def open_localizer(options: argparse.Namespace, scene: Path) -> tuple[Localizer, float]:
@@ -161,7 +173,7 @@ def main() -> None:
     parser.add_argument("--scales", type=int, nargs="+")
     parser.add_argument("--smooth")
     parser.add_argument("--queries", type=Path, help="file of 'SCENE: SENTENCE' lines, in place of the scenes' names")
-    parser.add_argument("--pictures", nargs="*", default=[], help="scenes whose overlay is written")
+    parser.add_argument("--pictures", nargs="*", default=[], help="scenes whose maps are drawn")
     options = parser.parse_args()
     {"mosaic": mosaic, "hits": hits, "large": large}[options.what](options)
 

@@ -57,8 +57,9 @@ def _merged(parts: Parts, places: Windows, width: int) -> tuple[Windows, NDArray
                 counts[cell_of[row]] += 1
     if not len(cells):
         return cells, sums
+    sums /= counts[:, None].clip(1).astype(np.float32)  # in place: gigabytes, of a large scene
     seen = counts > 0
-    return cells[seen], np.divide(sums[seen], counts[seen, None], dtype=np.float32)
+    return (cells, sums) if seen.all() else (cells[seen], sums[seen])
 
 
 def _cells(places: Windows, side: int) -> tuple[Windows, NDArray[np.int64]]:
