@@ -2,6 +2,7 @@
 
     python benchmarks/localize.py mosaic FOLDER --path RSICD        40 x 40 images of RSICD's validation split, shuffled
     python benchmarks/localize.py hits FOLDER --model rsicd-lite --preset small_windows     one query a scene's name
+    python benchmarks/localize.py classes FOLDER --model rsicd-lite                          all scenes at once
     python benchmarks/localize.py large FOLDER --model rsicd-lite               10,000 x 10,000 pixels
 
 `mosaic` writes a GeoTIFF of 8,960 x 8,960 pixels and what lies where: each image once, then as many again as it takes,
@@ -29,7 +30,7 @@ from PIL import Image, ImageDraw
 from rsretrieval.classification.texts import in_words
 from rsretrieval.files import write_png
 from rsretrieval.localization import outputs
-from rsretrieval.localization.classes import named_queries
+from rsretrieval.localization.classes import class_map, named_queries
 from rsretrieval.localization.heat import Heat, Peak, peaks
 from rsretrieval.localization.localizer import Localizer, method_of
 from rsretrieval.localization.scene import open_scene
@@ -116,6 +117,23 @@ def hits(options: argparse.Namespace) -> None:
         sys.exit("the maps do not find their scenes")
 
 
+def classes(options: argparse.Namespace) -> None:
+    """All scenes at once: the share of pixels whose class is right, and of those of none, by the least z."""
+    names, side = scenes_of(options.folder)
+    texts = {name: TEMPLATE.format(in_words(name)) for name in sorted(set(names.flat))}
+    localizer, _ = open_localizer(options, options.folder / "mosaic.tif")
+    for least in (-100.0, 0.0, 1.0, 2.0):
+        found = class_map(localizer, texts, least)
+        rows, columns = (np.arange(length) * found.shrink // side for length in found.values.shape)
+        truth = (np.searchsorted(list(texts), names) + 1)[
+            np.ix_(rows.clip(max=len(names) - 1), columns.clip(max=len(names) - 1))
+        ]
+        other = found.values == 0
+        right = (found.values == truth).sum() / max(1, (~other).sum())
+        shares = f"{100 * other.mean():.1f} % of none, {100 * right:.1f} % of the rest right"
+        print(f"least z {least}: {shares}; against {found.against}")  # noqa: T201
+
+
 def outlined(heat: Heat, asked: NDArray[np.bool_], found: list[Peak]) -> Image.Image:
     """A heat map without the imagery, the images of the scene that was asked for outlined, peaks as rings."""
     picture = outputs.heat_picture(heat).resize((PICTURE, PICTURE))
@@ -164,7 +182,7 @@ def large(options: argparse.Namespace) -> None:
 def main() -> None:
     """Run one of the functions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["mosaic", "hits", "large"])
+    parser.add_argument("what", choices=["mosaic", "hits", "classes", "large"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--path", type=Path, help="folder of RSICD's parquet files and scenes.json")
     parser.add_argument("--model", default="rsicd-lite")
@@ -175,7 +193,7 @@ def main() -> None:
     parser.add_argument("--queries", type=Path, help="file of 'SCENE: SENTENCE' lines, in place of the scenes' names")
     parser.add_argument("--pictures", nargs="*", default=[], help="scenes whose maps are drawn")
     options = parser.parse_args()
-    {"mosaic": mosaic, "hits": hits, "large": large}[options.what](options)
+    {"mosaic": mosaic, "hits": hits, "classes": classes, "large": large}[options.what](options)
 
 
 if __name__ == "__main__":

@@ -69,10 +69,12 @@ def write(folder: Path, rows: int, mixture: Mixture) -> None:
     """An archive in float32, block by block, in the order that vectors are drawn."""
     about = {"model": {"name": "benchmark", "digest": "0"}, "written": "1", "data_type": "float32", "root": "."}
     form = _part(0, mixture, 1).schema.with_metadata({KEY: json.dumps(about)})
-    with pq.ParquetWriter(folder / NAME, form, compression="none") as writer:
+    partial = folder / f"{NAME}.partial"
+    with pq.ParquetWriter(partial, form, compression="none") as writer:
         for start in range(0, rows, BLOCK):
             part = _part(start, mixture, min(BLOCK, rows - start))
             writer.write_table(part.replace_schema_metadata(form.metadata))
+    partial.rename(folder / NAME)
 
 
 def _part(start: int, mixture: Mixture, count: int) -> pa.Table:

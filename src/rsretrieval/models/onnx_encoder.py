@@ -128,7 +128,8 @@ class OnnxEncoder(DualEncoder):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """``(B, 3, S, S)`` uint8 to ``(B, embed_dim)`` L2-normalised float32, over all views of the model."""
-        return torch.cat([self._run["image"]([chunk]) for chunk in torch.split(images, CPU_BATCH)])
+        size = max(1, CPU_BATCH // self.config.eval_views)  # the graph sees all views of an image at once
+        return torch.cat([self._run["image"]([chunk]) for chunk in torch.split(images, size)])
 
     def _encode(self, tokens: Tokens) -> Tensor:
         return self._run["text"]([tokens[value["key"]] for value in self._inputs["text"]])
