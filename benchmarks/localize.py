@@ -88,12 +88,17 @@ def scenes_of(folder: Path) -> tuple[NDArray[np.str_], int]:
     return np.array(about["names"]).reshape(about["grid"], about["grid"]), about["side"]
 
 
+def texts_of(names: NDArray[np.str_], file: Path | None) -> dict[str, str]:
+    """What each scene is asked for by: lines of a file, or its name."""
+    if file is not None:
+        return named_queries(file.read_text().splitlines())
+    return {name: TEMPLATE.format(in_words(name)) for name in sorted(set(names.flat))}
+
+
 def hits(options: argparse.Namespace) -> None:
     """First peaks in an image of the scene that is asked for."""
     names, side = scenes_of(options.folder)
-    texts = {name: TEMPLATE.format(in_words(name)) for name in sorted(set(names.flat))}
-    if options.queries:
-        texts = named_queries(options.queries.read_text().splitlines())
+    texts = texts_of(names, options.queries)
     localizer, opened = open_localizer(options, options.folder / "mosaic.tif")
     first = any_of_ten = chance = seconds = 0.0
     for name, text in texts.items():
@@ -120,14 +125,13 @@ def hits(options: argparse.Namespace) -> None:
 def classes(options: argparse.Namespace) -> None:
     """All scenes at once: the share of pixels whose class is right, and of those of none, by the least z."""
     names, side = scenes_of(options.folder)
-    texts = {name: TEMPLATE.format(in_words(name)) for name in sorted(set(names.flat))}
+    texts = texts_of(names, options.queries)
     localizer, _ = open_localizer(options, options.folder / "mosaic.tif")
     for least in (-100.0, 0.0, 1.0, 2.0):
         found = class_map(localizer, texts, least)
         rows, columns = (np.arange(length) * found.shrink // side for length in found.values.shape)
-        truth = (np.searchsorted(list(texts), names) + 1)[
-            np.ix_(rows.clip(max=len(names) - 1), columns.clip(max=len(names) - 1))
-        ]
+        numbers = np.vectorize({name: number for number, name in enumerate(texts, 1)}.get)(names, -1)
+        truth = numbers[np.ix_(rows.clip(max=len(names) - 1), columns.clip(max=len(names) - 1))]
         other = found.values == 0
         right = (found.values == truth).sum() / max(1, (~other).sum())
         shares = f"{100 * other.mean():.1f} % of none, {100 * right:.1f} % of the rest right"

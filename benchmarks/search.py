@@ -128,7 +128,7 @@ def lines(args: Any) -> Iterator[str]:  # noqa: ANN401
         mixture = Mixture.of(width, args.sigma, args.decay)
         queries = mixture.draw(args.queries, 10**9)
         for rows in args.rows:
-            with place(args, f"{width}-{rows}") as folder:
+            with place(args, f"{width}-{rows}-{args.sigma}-{args.decay}") as folder:
                 if not (Path(folder) / NAME).is_file():
                     write(Path(folder), rows, mixture)
                 for kind in args.kinds:

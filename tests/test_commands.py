@@ -23,7 +23,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    assert all(f"\n    {command} " in shown for command in cli.COMMANDS)
+    assert all(f"\n    {command}" in shown for command in cli.COMMANDS)
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out.split() == ["rsretrieval", rsretrieval.__version__]

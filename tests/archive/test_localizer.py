@@ -102,7 +102,9 @@ def test_ways_to_make_a_map() -> None:
     for wrong, message in (
         (("tiles", "best"), "there is no preset 'best': give one of paper"),
         (("tokens", "paper"), "the preset 'paper' is of tiles"),
-        (("tokens", None, [1, 2]), "tokens are taken from windows of one size"),
+        (("tokens", None, [0]), "give sides of windows of 2 pixels or more"),
+        (("tiles", "coarse_to_fine", [256]), "coarse windows are larger than the fine ones of coarse_to_fine"),
+        (("tokens", None, [10, 20]), "tokens are taken from windows of one size"),
     ):
         with pytest.raises(MethodError, match=message):
             method_of(*wrong)

@@ -19,8 +19,8 @@ from pairs import write_entry  # noqa: E402
 from tiny import write_bert  # noqa: E402
 
 from rsretrieval import Retriever, cli  # noqa: E402
-from rsretrieval.models.card import MARK, is_own  # noqa: E402
 from rsretrieval.models.export import export  # noqa: E402
+from rsretrieval.models.written_card import MARK, is_own  # noqa: E402
 from rsretrieval.records.queries import KEY, account_of, query_file  # noqa: E402
 
 BEFORE = """
@@ -101,7 +101,10 @@ def test_a_model_goes_to_the_hub_and_comes_back(folder: Path, tmp_path: Path) ->
         assert {url for url, _ in pushed} == {f"{environment['HF_ENDPOINT']}/acme/ponds"}
         files = repository.commits[1].files
         assert set(files) == {".gitattributes", "README.md", "config.json", "model.safetensors", "towers/pair.json"}
-        assert files["README.md"] == (folder / "README.md").read_bytes()
+        card, exported = files["README.md"].decode(), (folder / "README.md").read_text()
+        assert 'from_pretrained("acme/ponds")' in card  # the card of the folder, under the name on the hub
+        assert "\n# acme/ponds\n" in card
+        assert card.splitlines()[-8:-1] == exported.splitlines()[-8:-1]
         assert len(repository.commits[2].files["model.safetensors"]) < 0.7 * len(files["model.safetensors"])
         assert "license" in refused
         assert hub.repositories["acme/own"].private
@@ -325,7 +328,7 @@ def test_a_card_that_a_person_wrote_stays(folder: Path, run: Path, tmp_path: Pat
     assert not is_own(card)
     export(checkpoint, str(tmp_path / "to"))
     assert card.read_text() == edited
-    with pytest.raises(ValueError, match=r"has a card already.*write the licence there"):
+    with pytest.raises(ValueError, match=r"a person wrote the card.*write the licence there"):
         export(checkpoint, str(tmp_path / "to"), licence="mit")
     export(str(tmp_path / "to"), str(tmp_path / "copy"))  # which the copy comes with, and its recipe
     assert (tmp_path / "copy" / "README.md").read_text() == edited
@@ -333,6 +336,29 @@ def test_a_card_that_a_person_wrote_stays(folder: Path, run: Path, tmp_path: Pat
     exported = (folder / "README.md").read_text()
     assert "No figures: the model was not exported from a checkpoint of a run." in exported
     assert "Every tensor is in the folder." in exported
+
+
+def test_a_card_that_was_written_follows_its_model(run: Path, folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    export(str(run / "checkpoints" / "best.ckpt"), str(first))
+    written = (first / "README.md").read_text()
+    export(str(first), str(second), image_size=96, licence="mit")
+    text = (second / "README.md").read_text()
+    figures = [line for line in written.splitlines() if line.startswith("| ")]
+    assert figures
+    assert [line for line in text.splitlines() if line.startswith("| ")] == figures
+    assert 'from_pretrained("./second")' in text
+    assert "brought to 96 by 96 pixels" in text
+    assert "- The figures were measured with pictures of 64 by 64 pixels." in text
+    assert "license: mit\n" in text
+    assert "- Licence: mit." in text
+    assert is_own(second / "README.md")
+    assert (second / "training.yaml").read_text() == (first / "training.yaml").read_text()
+    export(str(second), str(second), int8=True)  # in place: nothing of it is lost
+    assert figures == [line for line in (second / "README.md").read_text().splitlines() if line.startswith("| ")]
+    export(str(folder), str(second))  # another model
+    assert not (second / "training.yaml").exists()
+    assert "No figures" in (second / "README.md").read_text()
 
 
 def test_wrong_ways_to_give_a_model_away(folder: Path) -> None:

@@ -23,7 +23,7 @@ from rsretrieval.embeddings import ArchiveError, EmbeddingsFile
 from rsretrieval.embeddings.file import NAME
 from rsretrieval.embeddings.rows import DataType, schema
 from rsretrieval.lazy import needs
-from rsretrieval.models.onnx_encoder import OnnxEncoder
+from rsretrieval.models.onnx_encoder import OnnxEncoder, is_graphs
 from rsretrieval.models.pretrained import find_model
 from rsretrieval.retriever import Retriever
 from rsretrieval.settings import plain
@@ -86,11 +86,14 @@ def embed(
     inputs = find_inputs(names, base, folder)
     if engine == "ray":
         needs("ray", "ray")
-    accelerator = "cpu" if runtime == "onnx" and accelerator == "auto" else accelerator
+    by_graphs = runtime == "onnx" or (
+        is_graphs(model) if isinstance(model, str) else isinstance(model.model, OnnxEncoder)
+    )
+    if by_graphs and precision != "32-true":
+        raise ArchiveError(f"graphs of ONNX compute in their own precision: leave out --precision {precision}")
+    accelerator = "cpu" if by_graphs and accelerator == "auto" else accelerator
     processes = Processes(1 if engine == "ray" else devices, accelerator, precision)
     retriever, trained_on = _retriever(model, options, runtime, trust_remote_code=trust_remote_code)
-    if isinstance(retriever.model, OnnxEncoder) and precision != "32-true":
-        raise ArchiveError(f"graphs of ONNX compute in their own precision: leave out --precision {precision}")
     reader = Reader(retriever, options, TrainingScale(trained_on))
     about = _about(retriever, str(model) if isinstance(model, str) else "", folder, base, options, dtype, reader)
     folder.mkdir(parents=True, exist_ok=True)

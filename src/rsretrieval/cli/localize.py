@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         "--min_z", "--min-z", type=float, default=1.0, help="a place whose best class has a lower z is of none of them"
     )
     parser.add_argument("--to", type=str, default="localized", help="folder of what is written")
-    parser.add_argument("--peaks", type=int, default=10, help="places that are listed, at most")
+    parser.add_argument("--peaks", type=int, default=10, help="places of a query that are listed, at most")
     parser.add_argument("--peaks_format", type=Literal["geojson", "gpkg"], default="geojson", help="of their file")
     add_method(parser)
     parser.add_argument("--scale", type=str | None, default=None, help="see `rsretrieval embed --help`")
@@ -69,7 +69,7 @@ def add_method(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--smooth", type=str | None, default=None,
-        help="of the map, such as 'median 251', 'gaussian 255' or none; null for the preset's",
+        help="of a query's map, such as 'median 251', 'gaussian 255' or none; null for the preset's",
     )  # fmt: skip
     parser.add_argument("--device", type=str, default="cpu", help="where to compute, such as cuda")
     parser.add_argument("--trust_remote_code", type=bool, default=False, help="let the model run code that it brings")
@@ -114,17 +114,18 @@ def run(
         PretrainedError: if there is no such model.
     """
     from rsretrieval.archive.options import Options
-    from rsretrieval.localization.classes import named_queries
+    from rsretrieval.localization.classes import check_method, named_queries
     from rsretrieval.localization.localizer import Localizer, MethodError
     from rsretrieval.localization.scene import open_scene, scene_input
     from rsretrieval.models.tokens import TokensError
 
     options = Options(**reading)
-    if query is not None and queries is not None:
-        raise MethodError("--queries takes the place of the query: leave one of them out")
+    if (query is None) == (queries is None):
+        raise MethodError("--queries takes the place of the query: give one of them")
     classes = None
     if queries is not None:
         classes = named_queries(lines_with_words(Path(queries).expanduser(), "--queries", "class", MethodError))
+        check_method(how)
     scene_input(scene)  # refused before a model is loaded
     retriever = load(scale=options.scale, bands=options.numbers)
     try:
@@ -147,6 +148,7 @@ def _peaks(localizer: Localizer, query: str, most: int, to: Path, form: Literal[
     files = outputs.write_all(to, localizer.scene, query, found, places, form)
     lines = [f"{'column':>8}{'row':>8}{'value':>8}"]
     lines += [f"{peak.x:>8}{peak.y:>8}{peak.value:>8.2f}" for peak in places]
+    lines += [] if places else ["no peaks: smoothed, the map stays below half of its range"]
     lines.append(f"mean scores from {found.low:.3f} (0) to {found.high:.3f} (1), {_kept(localizer)}")
     lines.append(f"{seconds:.2f} s for the query")
     return "\n".join([*lines, "written: " + ", ".join(map(str, files))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -51,8 +52,8 @@ def run(folder: str, *, how: Method, load: partial[Retriever], to: str, jpeg: bo
     retriever = load()
     found = evaluate(cases, lambda image: Localizer(open_scene(retriever, str(image)), how), out, jpeg=jpeg)
     means = [row for row in table(found) if row[1] == "mean"]
+    counts = [*Counter(one.case.image for one in found).values(), len(found)]
     lines = [f"{'image':<24}{'cases':>6}" + "".join(f"{name:>8}" for name in ("Rsu", "Ras", "Rda", "Rmi"))]
-    for image, _, _, *figures in means:
-        count = sum(image in (one.case.image.name, "all") for one in found)
+    for count, (image, _, _, *figures) in zip(counts, means, strict=True):
         lines.append(f"{image!s:<24}{count:>6}" + "".join(f"{figure:>8.4f}" for figure in figures))
     return "\n".join([*lines, f"written: {out / 'figures.csv'}, {out / 'cases.png'}"])

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rsretrieval.archive.search.scoring import bank_of
 from rsretrieval.localization.grid import mean_scores
-from rsretrieval.localization.heat import MOST_PIXELS
-from rsretrieval.localization.localizer import Localizer, MethodError
+from rsretrieval.localization.heat import MOST_PIXELS, shrink_of
+from rsretrieval.localization.localizer import Localizer, Method, MethodError
 
 OTHER = "other"
 MOST = 254
@@ -67,6 +67,19 @@ def named_queries(lines: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def check_method(method: Method) -> None:
+    """Refuse one whose windows are another query's each.
+
+    Raises:
+        MethodError: saying what to do.
+    """
+    if method.fine:
+        raise MethodError(
+            "classes are compared on the same windows, and fine ones are each query's own: take another preset than "
+            "coarse_to_fine"
+        )
+
+
 def class_map(
     localizer: Localizer, queries: dict[str, str], least_z: float = 1.0, most_pixels: int = MOST_PIXELS
 ) -> ClassMap:
@@ -85,9 +98,7 @@ def class_map(
     Raises:
         MethodError: for a method with fine windows.
     """
-    if localizer.method.fine:
-        raise MethodError("classes are compared on the same windows, and fine ones are each query's own: take another "
-                          "preset than coarse_to_fine")  # fmt: skip
+    check_method(localizer.method)
     scene, retriever = localizer.windows, localizer.scene.retriever
     vectors, bank = retriever.encode_texts(list(queries.values())).numpy(), bank_of(retriever, "texts")
     cosines = scene.vectors @ vectors.T
@@ -96,11 +107,13 @@ def class_map(
         z = (cosines - cosines.mean()) / max(float(cosines.std()), 1e-9)
     else:
         against = f"each window with the model's bank of {len(bank)} texts"
-        others = [scene.vectors[start : start + BLOCK] @ bank.T for start in range(0, len(scene.vectors), BLOCK)]
-        mean, deviation = (np.concatenate([moment(part, 1) for part in others]) for moment in (np.mean, np.std))
-        z = (cosines - mean[:, None]) / deviation[:, None].clip(1e-9)
+        mean, deviation = np.zeros((2, len(cosines), 1), np.float32)
+        for start in range(0, len(cosines), BLOCK):
+            others = scene.vectors[start : start + BLOCK] @ bank.T
+            mean[start : start + BLOCK, 0], deviation[start : start + BLOCK, 0] = others.mean(1), others.std(1)
+        z = (cosines - mean) / deviation.clip(1e-9)
     size = (scene.width, scene.height)
-    shrink = max(1, math.ceil(math.sqrt(scene.width * scene.height / most_pixels)))
+    shrink = shrink_of(*size, most_pixels)
     best, values = np.full(0, 0.0), np.full(0, 0, np.uint8)
     for number in range(len(queries)):
         means = mean_scores(scene.places, z[:, number], size, shrink)

@@ -81,8 +81,8 @@ def _case(file: Path, number: int, entry: object) -> Case:
         regions = [np.array(region, np.float64).reshape(-1, 2) for region in points]
     except (KeyError, TypeError, ValueError) as error:
         raise ArchiveError(f"{where} needs caption, jpg_name and points (lists of x and y): {error!r}") from error
-    if not str(caption).strip() or not regions or min(map(len, regions)) < 3:
-        raise ArchiveError(f"{where} needs a caption, and a region of three points or more")
+    if not str(caption).strip() or not regions or min(map(len, regions)) < 3 or not (name and isinstance(name, str)):
+        raise ArchiveError(f"{where} needs a caption, the name of an image, and a region of three points or more")
     files = [
         place
         for folder in IMAGES
@@ -169,9 +169,9 @@ def _sheet(pictures: Sequence[NDArray[np.uint8]]) -> Image.Image:
 def table(found: Sequence[CaseFigures]) -> list[list[object]]:
     """Header and rows: figures of each case, then the mean over cases of each image and of all."""
     head: list[object] = ["image", "case", "caption", "rsu", "ras", "rda", "rmi"]
-    images = dict.fromkeys(one.case.image.name for one in found)
+    images = dict.fromkeys(one.case.image for one in found)
     cases = [[one.case.image.name, one.case.number, one.case.caption, *_rounded([one])] for one in found]
-    means = [[image, "mean", "", *_rounded([o for o in found if o.case.image.name == image])] for image in images]
+    means = [[image.name, "mean", "", *_rounded([o for o in found if o.case.image == image])] for image in images]
     return [head, *cases, *means, ["all", "mean", "", *_rounded(found)]]
 
 

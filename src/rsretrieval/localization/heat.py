@@ -51,14 +51,25 @@ class Smoothing:
 
     def __call__(self, heat: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
         """The map smoothed; a value of it stands for ``shrink`` pixels."""
-        size = max(1, round(self.size / shrink) // 2 * 2 + 1)
+        size = self.side(shrink)
         if self.kind == "none" or size == 1:
             return heat
         if self.kind == "gaussian":
             return cv2.GaussianBlur(heat, (size, size), 0)  # type: ignore[return-value]
-        if size > LARGEST_MEDIAN:
-            raise SmoothingError(f"a median of {size} is not possible: {LARGEST_MEDIAN} pixels of the map at most")
         return cv2.medianBlur(heat, size)  # type: ignore[return-value]
+
+    def side(self, shrink: int) -> int:
+        """Of the filter, in values of a map that stand for so many pixels each.
+
+        Raises:
+            SmoothingError: for a median that is too large.
+        """
+        size = max(1, round(self.size / shrink) // 2 * 2 + 1)
+        if self.kind == "median" and size > LARGEST_MEDIAN:
+            raise SmoothingError(
+                f"a median of {size} is not possible: {LARGEST_MEDIAN} pixels of the map at most, or take gaussian"
+            )
+        return size
 
 
 class Heat(NamedTuple):
@@ -93,6 +104,11 @@ class Peak(NamedTuple):
     value: float
 
 
+def shrink_of(width: int, height: int, most_pixels: int = MOST_PIXELS) -> int:
+    """How many pixels of a scene a value of its map stands for, in x and in y."""
+    return max(1, math.ceil(math.sqrt(width * height / most_pixels)))
+
+
 def heat_map(
     scene: SceneWindows,
     query: NDArray[np.float32],
@@ -107,7 +123,7 @@ def heat_map(
         smoothing: the paper's median of 251 pixels if None.
         most_pixels: of the map.
     """
-    shrink = max(1, math.ceil(math.sqrt(scene.width * scene.height / most_pixels)))
+    shrink = shrink_of(scene.width, scene.height, most_pixels)
     means = mean_scores(scene.places, scene.vectors @ query, (scene.width, scene.height), shrink)
     valid = ~np.isnan(means)
     low, high = float(means[valid].min()), float(means[valid].max())

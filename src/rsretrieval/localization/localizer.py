@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rsretrieval.localization.cells import embed_cells
 from rsretrieval.localization.grid import Windows, windows
-from rsretrieval.localization.heat import MOST_PIXELS, Heat, Smoothing, heat_map
+from rsretrieval.localization.heat import MOST_PIXELS, Heat, Smoothing, heat_map, shrink_of
 from rsretrieval.localization.scene import SCALES, OpenScene, SceneWindows, embed_windows
 
 REFINED = 0.15
@@ -65,7 +65,7 @@ def method_of(
         smooth: see :class:`rsretrieval.localization.heat.Smoothing`; None for the preset's.
 
     Raises:
-        MethodError: for an unknown preset, or one of tokens, or several sides for tokens.
+        MethodError: for an unknown preset, or one of tokens, several sides for tokens, or sides that are none.
         SmoothingError: for a smoothing that is not understood.
     """
     if method == "tokens" and preset is not None:
@@ -77,7 +77,13 @@ def method_of(
         chosen = replace(chosen, smoothing=Smoothing.parse(smooth))
     if not scales:
         return chosen
+    if min(scales) < 2:
+        raise MethodError(f"scales={scales}: give sides of windows of 2 pixels or more")
     if not chosen.takes_tokens:
+        if min(scales) <= max(chosen.fine, default=0):
+            raise MethodError(
+                f"scales={scales}: coarse windows are larger than the fine ones of {preset}, {list(chosen.fine)}"
+            )
         return replace(chosen, scales=tuple(scales))
     if len(scales) > 1:
         raise MethodError(f"scales={scales}: tokens are taken from windows of one size; give one")
@@ -94,12 +100,15 @@ class Localizer:
 
     Raises:
         TokensError: for tokens of a model whose tokens do not tell.
+        SmoothingError: for a median that is too large for the scene.
         ArchiveError: if there is no pixel with data.
         BrokenImageError: if the scene cannot be read.
     """
 
     def __init__(self, scene: OpenScene, method: Method | None = None, *, progress: bool = True) -> None:
         self.scene, self.method, self.progress = scene, method or Method(), progress
+        if self.method.smoothing is not None:
+            self.method.smoothing.side(shrink_of(*scene.size))  # refused before anything is embedded
         if self.method.takes_tokens:
             self.windows = embed_cells(scene, self.method.side, progress=progress)
         else:
@@ -136,6 +145,8 @@ class Localizer:
             return coarse
         best = np.argsort(coarse.vectors @ query)[-math.ceil(REFINED * len(coarse.places)) :]
         chosen = _centred_in(windows(coarse.width, coarse.height, self.method.fine), coarse.places[best])
+        if not len(chosen):
+            return coarse
         fine = embed_windows(self.scene, self.method.fine, chosen, progress=self.progress)
         places, vectors = ((getattr(coarse, name), getattr(fine, name)) for name in ("places", "vectors"))
         return coarse._replace(places=np.concatenate(places), vectors=np.concatenate(vectors))

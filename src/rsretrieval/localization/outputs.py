@@ -129,7 +129,7 @@ def write_geotiff(
 def write_all(
     folder: Path, scene: OpenScene, query: str, heat: Heat, found: Sequence[Peak], form: PeaksFormat = "geojson"
 ) -> list[Path]:
-    """Write ``heat.png``, ``overlay.png``, ``peaks.geojson`` and, of a scene with a geotransform, ``heat.tif``.
+    """Write ``heat.png``, ``overlay.png``, ``peaks.geojson`` and, of a scene with a place on earth, ``heat.tif``.
 
     Args:
         folder: to write to.
@@ -153,7 +153,7 @@ def write_all(
 
 
 def write_classes(folder: Path, scene: OpenScene, found: ClassMap) -> list[Path]:
-    """Write ``classes.png``, ``classes-overlay.png`` and, of a scene with a geotransform, ``classes.tif``."""
+    """Write ``classes.png``, ``classes-overlay.png`` and, of a scene with a place, ``classes.tif``."""
     raster, below = scene.reader.raster(scene.item), scene_picture(scene)
     above = picture_of(found, below.size)
     pictures = {"classes.png": above, "classes-overlay.png": Image.blend(below, above, OPACITY)}

@@ -54,4 +54,5 @@ class Parts:
             with partial.open("wb") as content:
                 np.savez(content, rows=rows, vectors=vectors)
 
-        write_whole(self.folder / f"{rows[0]:08d}.npz", write)
+        name = blake2b(rows.tobytes(), digest_size=6).hexdigest()  # another process may keep others at the same time
+        write_whole(self.folder / f"{rows[0]:08d}-{name}.npz", write)

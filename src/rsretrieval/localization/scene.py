@@ -110,7 +110,7 @@ def embed_windows(
         progress: show a bar.
 
     Raises:
-        ArchiveError: if there is no pixel with data.
+        ArchiveError: if there is no pixel with data, of all windows.
         BrokenImageError: if it cannot be read.
     """
     places = windows(*scene.size, scales)
@@ -125,7 +125,8 @@ def embed_windows(
     for rows, kept in parts:
         vectors[rows] = kept
     seen = wanted[~np.isnan(vectors[wanted, 0])]
-    return with_data(SceneWindows(places[seen], vectors[seen], *scene.size, parts.folder), scene)
+    found = SceneWindows(places[seen], vectors[seen], *scene.size, parts.folder)
+    return with_data(found, scene) if chosen is None else found
 
 
 def with_data(found: SceneWindows, scene: OpenScene) -> SceneWindows:

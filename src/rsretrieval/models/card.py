@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from rsretrieval.models.checkpoint import load_checkpoint
 from rsretrieval.models.exported import read_settings
 from rsretrieval.models.recipe import RECIPE, data_name, recipe, shown, training_lines
 from rsretrieval.models.standalone import towers_of
+from rsretrieval.models.written_card import MARK, again, is_own, signed
 from rsretrieval.records.run import SplitFigures, TrainedRun, run_of
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CARD = "README.md"
-MARK = "<!-- written by rsretrieval, which leaves an edited card as it is:"
-"""Begins the last line of a card, before the checksum of all others."""
 BUILT_IN = ("timm", "open_clip", "transformers")
 """Libraries of towers that come with the package."""
 WAYS = {"i2t": "image to text", "t2i": "text to image"}
@@ -32,16 +30,6 @@ images = retriever.encode_images(["a.tif", "b.tif"])  # paths, pictures or array
 texts = retriever.encode_texts(["two ships in a harbour"])
 print(texts @ images.T)  # cosines: the highest is the best image
 ```"""
-
-
-def is_own(card: Path) -> bool:
-    """Whether a card is as :func:`write_card` wrote it, not written or edited by a person."""
-    text, mark, rest = card.read_text(encoding="utf-8").rpartition(MARK)
-    return bool(mark) and rest.split()[:1] == [_checksum(text)]
-
-
-def _checksum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def write_card(folder: Path, source: ModelSource, *, name: str | None = None, licence: str | None = None) -> None:
@@ -58,28 +46,39 @@ def write_card(folder: Path, source: ModelSource, *, name: str | None = None, li
     Raises:
         ValueError: for a licence of a model whose card a person wrote.
     """
-    card = folder / CARD
-    came_with = source.origin / CARD if source.origin and source.origin.is_dir() else card
-    if card.is_file() and not is_own(card):
-        came_with = card
-        log.info("'%s' was written or edited by a person, and is kept", card)
-    has_card = came_with.is_file() and (came_with != card or not is_own(card))
-    if has_card and licence is not None:
-        raise ValueError(f"licence={licence}: the model has a card already, '{came_with}': write the licence there")
-    if has_card:
-        for name_of_file in (CARD, RECIPE):
-            if came_with != card and (came_with.parent / name_of_file).is_file():
-                write_text(folder / name_of_file, (came_with.parent / name_of_file).read_text(encoding="utf-8"))
+    text, settings = _card(folder, source, name, licence)
+    if settings:
+        write_text(folder / RECIPE, settings)
     else:
-        run = None
-        if source.origin is not None and source.origin.is_file():
-            content = load_checkpoint(source.origin)
-            run = run_of(source.origin, content) if {"epoch", "global_step"} <= content.keys() else None
-        settings = recipe(run) if run else None
-        if settings:
-            write_text(folder / RECIPE, settings)
-        text = f"{_front_matter(name or folder.name, run, licence)}\n{_body(folder, source, name, run, licence)}\n"
-        write_text(card, f"{text}{MARK} {_checksum(text)} -->\n")
+        (folder / RECIPE).unlink(missing_ok=True)  # of a model that was there before
+    write_text(folder / CARD, text)
+
+
+def _card(folder: Path, source: ModelSource, name: str | None, licence: str | None) -> tuple[str, str | None]:
+    """The card, and the content of ``training.yaml`` if there is one."""
+    beside = source.origin if source.origin and source.origin.is_dir() else None
+    if (folder / CARD).is_file() and not is_own(folder / CARD):
+        beside = folder
+        log.info("'%s' was written or edited by a person, and is kept", folder / CARD)
+    came_with = beside and beside / CARD
+    if beside and came_with and came_with.is_file():
+        text = came_with.read_text(encoding="utf-8")
+        if is_own(came_with):
+            text = signed(again(text.rpartition(MARK)[0], source, name or folder.name, licence))
+        elif licence is not None:
+            raise ValueError(f"licence={licence}: a person wrote the card '{came_with}': write the licence there")
+        return text, _beside(beside)
+    run = None
+    if source.origin is not None and source.origin.is_file():
+        content = load_checkpoint(source.origin)
+        run = run_of(source.origin, content) if {"epoch", "global_step"} <= content.keys() else None
+    body = _body(folder, source, name, run, licence)
+    return signed(f"{_front_matter(name or folder.name, run, licence)}\n{body}\n"), recipe(run) if run else None
+
+
+def _beside(folder: Path) -> str | None:
+    file = folder / RECIPE
+    return file.read_text(encoding="utf-8") if file.is_file() else None
 
 
 def _front_matter(name: str, run: TrainedRun | None, licence: str | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from rsretrieval.models.config import EncoderConfig
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.feature_cache import fingerprint
 from rsretrieval.models.packing import pack, unpack
-from rsretrieval.models.standalone import local_sources
+from rsretrieval.models.standalone import TOWERS, local_sources
 from rsretrieval.models.standalone import standalone as standalone_settings
 from rsretrieval.settings import SettingsError, build, plain
 
@@ -53,6 +54,9 @@ def write_folder(
         standalone: see :func:`rsretrieval.models.export.export`.
     """
     config = model.config
+    in_place = source.origin is not None and source.origin.resolve() == folder.resolve()
+    if (folder / CONFIG).is_file() and not in_place:
+        shutil.rmtree(folder / TOWERS, ignore_errors=True)  # of another model
     if local := local_sources(config):
         log.info("%s is of this machine alone, so that every tensor is written", ", ".join(local))
     stored = {name: tensor.cpu() for name, tensor in model.state_dict().items()}

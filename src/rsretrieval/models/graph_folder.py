@@ -65,10 +65,7 @@ def write_graphs(
         GraphError: if the model cannot be exported, its graphs give other embeddings, or the folder is not empty.
         ImportError: without the extra ``onnx``, where that is the form.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise GraphError(f"'{folder}' is not empty: give a new folder")
-    if form == "onnx":
-        needs("onnxruntime", "onnx")
+    _check(folder, form)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -79,6 +76,15 @@ def write_graphs(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return about
+
+
+def _check(folder: Path, form: Form) -> None:
+    """Refuse a folder that holds something, and packages that are not there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise GraphError(f"'{folder}' is not empty: give a new folder")
+    if form == "onnx":
+        needs("onnxruntime", "onnx")
+        needs("onnxscript", "onnx")
 
 
 def export_graphs(
@@ -93,6 +99,7 @@ def export_graphs(
         raise GraphError(f"form={form} has no graphs in eight bits: leave out int8, or give --form onnx")
     if int8 and calibration is None:
         raise GraphError("graphs in eight bits take ranges of numbers from pictures: give some by --calibrate IMAGES")
+    _check(folder, form)
     model = source.build()
     about = write_graphs(model, source, folder, form, calibration and calibration(model, source.image_size))
     figures = ", ".join(f"{side} {value:.1e}" for side, value in about["largest_difference"].items())
@@ -151,7 +158,7 @@ def _write(
         "encoder": plain(encoder),
     }
     if calibration is not None:
-        about |= _in_eight_bits(sides, files, calibration)
+        about |= _in_eight_bits(sides, files, calibration, str(about["digest"]))
     if model.bank is not None:
         save_file(model.bank.state_dict(), folder / BANK)
     write_text(folder / "README.md", readme(about, in_folder(encoder, folder)))
@@ -159,8 +166,10 @@ def _write(
     return about
 
 
-def _in_eight_bits(sides: Sequence[Side], files: dict[str, Path], squares: Sequence[NDArray[Any]]) -> dict[str, Any]:
-    """Put graphs in eight bits in the place of those in float32; what the JSON says of them."""
+def _in_eight_bits(
+    sides: Sequence[Side], files: dict[str, Path], squares: Sequence[NDArray[Any]], model: str
+) -> dict[str, Any]:
+    """Put graphs in eight bits in the place of those in float32, of a model's digest; what the JSON says of them."""
     from rsretrieval.models.quantisation import quantise_images, quantise_texts
 
     images = stack(squares)
@@ -169,7 +178,8 @@ def _in_eight_bits(sides: Sequence[Side], files: dict[str, Path], squares: Seque
     quantise_texts(files["text"])
     after = _embeddings(sides, files, images)
     cosines = {name: float((before[name] * after[name]).sum(1).min()) for name in before}
-    digest = blake2b(b"".join(file.read_bytes() for file in files.values()), digest_size=16).hexdigest()
+    graphs = b"".join(file.read_bytes() for file in files.values())
+    digest = blake2b(model.encode() + graphs, digest_size=16).hexdigest()
     return {"digest": digest, "calibrated_on": len(images), "least_cosine_to_float32": cosines}
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rsretrieval import __version__
-from rsretrieval.models.card import CARD, is_own
+from rsretrieval.models.card import CARD
 from rsretrieval.models.exported import CONFIG, WEIGHTS, PretrainedError
+from rsretrieval.models.onnx_encoder import is_graphs
 from rsretrieval.models.recipe import RECIPE
 from rsretrieval.models.weights import DEFINITION
+from rsretrieval.models.written_card import is_own
 from rsretrieval.redaction import HIDDEN, redacted
 
 log = logging.getLogger(__name__)
@@ -38,9 +40,10 @@ class Pushed(NamedTuple):
 
 
 def push_folder(folder: Path, repository: str, *, private: bool = False, message: str | None = None) -> Pushed:
-    """Put a model that was exported on the hub, as one commit: it is there whole or as it was before.
+    """Put a model that was exported on the hub, as one commit: it is there whole, or as it was before.
 
-    A card on the hub that a person wrote or edited is not replaced by one that was written from a run.
+    A repository that is new stays empty where the commit fails. A card on the hub that a person wrote or edited is not
+    replaced by one that was written from a run.
 
     Args:
         folder: of the model; of its files those by :data:`PUSHED`.
@@ -63,7 +66,8 @@ def push_folder(folder: Path, repository: str, *, private: bool = False, message
             raise HubError(
                 f"'{repository}' is there and public: make it private in its settings, or push without private"
             )
-        there = api.list_repo_files(repository)
+        head = api.repo_info(repository).sha
+        there = api.list_repo_files(repository, revision=head)
         if (
             CARD in there
             and CARD in files
@@ -78,7 +82,10 @@ def push_folder(folder: Path, repository: str, *, private: bool = False, message
             *(CommitOperationAdd(name, path) for name, path in files.items()),
         ]
         commit = api.create_commit(
-            repository, operations, commit_message=message or f"A model by rsretrieval {__version__}"
+            repository,
+            operations,
+            commit_message=message or f"A model by rsretrieval {__version__}",
+            parent_commit=head,
         )
     except HubError:
         raise
@@ -103,10 +110,13 @@ def fetch(name: str, patterns: list[str]) -> Path:
     try:
         wanted = [*patterns, "*.safetensors"]
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
-        if not any(folder.rglob("*.safetensors")):
+        if is_graphs(folder):
+            wanted += ["*.onnx"]
+        elif not any(folder.rglob("*.safetensors")):
             wanted = [*patterns, "*.bin", "*.pt", "*.pth"]
-            folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
-        return folder
+        else:
+            return folder
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
     except Exception as error:
         raise PretrainedError(
             f"the hub's model '{name}' cannot be fetched ({_said(error)}): check the name or the connection, or give a "

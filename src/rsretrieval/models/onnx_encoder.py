@@ -66,6 +66,8 @@ class OnnxEncoder(DualEncoder):
         nn.Module.__init__(self)  # no tower is built
         self.folder = Path(folder).expanduser()
         about = _read(self.folder / ABOUT)
+        if missing := [side for side in about["inputs"] if not (self.folder / f"{side}.onnx").is_file()]:
+            raise GraphError(f"'{self.folder}' lacks {missing[0]}.onnx: fetch the whole folder, or export it anew")
         check_remote_code(about["encoder"], f"'{self.folder / ABOUT}'", trusted=trust_remote_code)
         self.config = in_folder(build(EncoderConfig, about["encoder"], f"'{self.folder / ABOUT}'"), self.folder)
         self.image_size, self.max_words = int(about["image_size"]), int(about["max_words"])
@@ -110,8 +112,8 @@ class OnnxEncoder(DualEncoder):
         """
         if torch.device(device).type != "cpu":
             raise GraphError(
-                f"graphs of ONNX run on the CPU here, not on '{device}': give the CPU (--accelerator cpu), or the "
-                "model itself (--runtime torch)"
+                f"graphs of ONNX run on the CPU here, not on '{device}': take the CPU (--device cpu, of embed "
+                "--accelerator cpu), or the model that they were made of"
             )
         return self
 

@@ -28,7 +28,7 @@ PACKAGES = ("torch", "lightning", "timm", "open_clip_torch", "transformers")
 def _is_path(value: object) -> bool:
     """Whether a setting is a path that only one machine has."""
     return isinstance(value, str) and (
-        value.startswith("~") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
+        value.startswith(("~", "file:")) or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
     )
 
 
@@ -83,7 +83,9 @@ def training_lines(source: ModelSource, run: TrainedRun | None) -> list[str]:
 
 
 def _has_path(value: object) -> bool:
-    return any(map(_is_path, value)) if isinstance(value, list) else _is_path(value)
+    if isinstance(value, Mapping):
+        return any(map(_has_path, value.values()))
+    return any(map(_has_path, value)) if isinstance(value, list) else _is_path(value)
 
 
 def _told(source: ModelSource, run: TrainedRun | None) -> Iterator[str]:
