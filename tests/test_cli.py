@@ -147,7 +147,7 @@ def queries(run: Path) -> list[torch.Tensor]:
     return [state[f"model.bank.{name}"] for name in ("image", "text", "total")]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_at_any_batch_and_resumed(
     workers: int, tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str
 ) -> None:
@@ -197,6 +197,7 @@ def test_one_training_a_folder(
     assert (run / "checkpoints" / "last.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_the_hub_goes_away_and_comes_back(tmp_path: Path, tiny_bert: str, tiny_clip: str) -> None:
     """A clear error, a checkpoint of the last batch, and from there the losses of a run that was never interrupted."""
     write_dataset(tmp_path / "hub" / "acme" / "ponds", {"train": 3, "valid": 1})

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import ddp_child
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_gradients_and_recall_equal_one_process(world: int, tmp_path: Path, tiny_clip: str) -> None:
     script = [sys.executable, str(Path(__file__).with_name("ddp_child.py"))]
     children = [subprocess.Popen([*script, str(r), str(world), tiny_clip, str(tmp_path)]) for r in range(world)]

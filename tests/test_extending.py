@@ -99,6 +99,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_strangers_file_trains(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "harbour_parts.py").write_text(PLUGIN)
@@ -184,6 +185,7 @@ def test_another_module_and_another_data_module(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["global_step"] == 9
 
 
+@pytest.mark.slow
 def test_a_subclass_of_the_module_by_class_path(tmp_path: Path) -> None:
     (tmp_path / "own_classes.py").write_text(OWN_CLASSES)
     (tmp_path / "mine.yaml").write_text(

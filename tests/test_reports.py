@@ -295,7 +295,7 @@ def test_time_and_memory_are_those_of_the_log(runs: Path, report: Path) -> None:
 LOGGER = '{"class_path": "%s", "init_args": {"save_dir": ""}}'
 
 
-@pytest.mark.parametrize("logger", ["WandbLogger", "TensorBoardLogger"])
+@pytest.mark.parametrize("logger", ["WandbLogger", pytest.param("TensorBoardLogger", marks=pytest.mark.slow)])
 def test_other_loggers_say_the_same_as_csv(logger: str, tmp_path: Path) -> None:
     """Of a fit that is interrupted after an epoch, goes on, and is tested."""
     run = tmp_path / "run"
@@ -340,6 +340,7 @@ def test_what_another_logger_evaluated_is_added(runs: Path, tmp_path: Path) -> N
     assert "| run: test | 1 |" in (tmp_path / "to" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_new_training_leaves_no_query_of_another_model(tmp_path: Path) -> None:
     run = tmp_path / "run"
     args = arguments(tmp_path, run, "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")

@@ -121,6 +121,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(folder: Path, tmp_path: Path) ->
         assert message.startswith(f"PretrainedError: the hub's model '{name}' cannot be fetched (")
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_said(folder: Path, tmp_path: Path) -> None:
     foreign = "hf_zyxwvutsrqponmlkjihgfedcba98765432"
     with model_hub(tmp_path / "home") as (hub, environment):
@@ -146,6 +147,7 @@ def test_what_goes_wrong_is_said(folder: Path, tmp_path: Path) -> None:
         assert not any(secret in message for secret in (TOKEN, foreign, "my-password"))
 
 
+@pytest.mark.slow
 def test_a_card_on_the_hub_that_a_person_edited_stays(folder: Path, tmp_path: Path) -> None:
     with model_hub(tmp_path / "home") as (hub, environment):
         environment["HF_TOKEN"] = TOKEN

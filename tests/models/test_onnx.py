@@ -276,6 +276,7 @@ def test_folders_and_models_that_are_none(folder: Path, small: str, monkeypatch:
         Retriever.from_pretrained(str(folder))
 
 
+@pytest.mark.slow
 def test_eight_bits(small: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number, picture in enumerate(pictures()):
         picture.save(tmp_path / f"{number}.png")
