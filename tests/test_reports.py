@@ -47,21 +47,8 @@ def _no_arguments_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def arguments(folder: Path, run: Path, *more: str) -> list[str]:
     """A run of two epochs of four batches on the embedded scenes."""
-    settings = {
-        "trainer": {
-            "accelerator": "cpu", "max_epochs": 2, "limit_train_batches": 4, "log_every_n_steps": 1,
-            "enable_progress_bar": False, "enable_model_summary": False,
-        },
-        "data": {"source": "synthetic", "image_size": 64, "batch_size": 4, "eval_batch_size": 64, "num_workers": 0,
-                 "augmentation": "none"},
-        "model": {
-            "encoder": {
-                "image": {"library": "timm", "name": "test_resnet", "weights": None}, "convolutional_branch": None,
-                "text": {"library": "transformers", "name": tiny.write_bert(folder), "weights": None}, "embed_dim": 16,
-            },
-        },
-        "schedule": {"stages": STAGES}, "report": {"queries": 2}, "tracking": {"queries": 0},
-    }  # fmt: skip
+    settings = tiny.small_run(folder, 4)
+    settings |= {"schedule": {"stages": STAGES}, "report": {"queries": 2}, "tracking": {"queries": 0}}
     file = folder / "small.yaml"
     file.write_text(yaml.safe_dump(settings))
     return ["fit", "-c", str(file), f"--trainer.default_root_dir={run}", "--trainer.limit_val_batches=2", *more]

@@ -87,3 +87,21 @@ def module(
 
     own = {key: options.pop(key) for key in ("objective", "optimizer", "hubness") if key in options}
     return RetrievalModule(settings(image, text, branch, image_size, **options), **own)
+
+
+def small_run(folder: Path, batches: int) -> dict[str, Any]:
+    """Settings of two epochs of so many batches on the embedded scenes; ``folder`` takes the text tower."""
+    return {
+        "trainer": {
+            "accelerator": "cpu", "max_epochs": 2, "limit_train_batches": batches, "log_every_n_steps": 1,
+            "enable_progress_bar": False, "enable_model_summary": False,
+        },
+        "data": {"source": "synthetic", "image_size": 64, "batch_size": 4, "eval_batch_size": 64, "num_workers": 0,
+                 "augmentation": "none"},
+        "model": {
+            "encoder": {
+                "image": {"library": "timm", "name": "test_resnet", "weights": None}, "convolutional_branch": None,
+                "text": {"library": "transformers", "name": write_bert(folder), "weights": None}, "embed_dim": 16,
+            },
+        },
+    }  # fmt: skip

@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 sys.path[:0] = [str(Path(__file__).parents[1])]
 from model_hub import TOKEN, model_hub  # noqa: E402
 from pairs import write_entry  # noqa: E402
-from tiny import write_bert  # noqa: E402
+from tiny import small_run  # noqa: E402
 
 from rsretrieval import Retriever, cli  # noqa: E402
 from rsretrieval.models.export import export  # noqa: E402
@@ -172,23 +172,9 @@ def test_a_card_on_the_hub_that_a_person_edited_stays(folder: Path, tmp_path: Pa
 
 def settings(folder: Path) -> Path:
     """A run of two epochs of two batches on the embedded scenes."""
-    content = {
-        "seed_everything": 3,
-        "trainer": {
-            "accelerator": "cpu", "max_epochs": 2, "limit_train_batches": 2, "log_every_n_steps": 1,
-            "enable_progress_bar": False, "enable_model_summary": False,
-        },
-        "data": {"source": "synthetic", "image_size": 64, "batch_size": 4, "eval_batch_size": 64, "num_workers": 0,
-                 "augmentation": "none"},
-        "model": {
-            "encoder": {
-                "image": {"library": "timm", "name": "test_resnet", "weights": None}, "convolutional_branch": None,
-                "text": {"library": "transformers", "name": write_bert(folder), "weights": None}, "embed_dim": 16,
-            },
-            "hubness": {"method": "dual_softmax"},
-        },
-        "schedule": {"stages": [{"from_epoch": 0, "losses": {"contrastive": 1}}]}, "report": {"queries": 0},
-    }  # fmt: skip
+    content = {"seed_everything": 3, **small_run(folder, 2), "report": {"queries": 0}}
+    content["model"]["hubness"] = {"method": "dual_softmax"}
+    content["schedule"] = {"stages": [{"from_epoch": 0, "losses": {"contrastive": 1}}]}
     (folder / "small.yaml").write_text(yaml.safe_dump(content))
     return folder / "small.yaml"
 

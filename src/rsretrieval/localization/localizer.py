@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rsretrieval.localization.cells import embed_cells
 from rsretrieval.localization.grid import Windows, windows
 from rsretrieval.localization.heat import MOST_PIXELS, Heat, Smoothing, heat_map, shrink_of
+from rsretrieval.localization.parts import Rows
 from rsretrieval.localization.scene import SCALES, OpenScene, SceneWindows, embed_windows
 
 REFINED = 0.15
@@ -152,10 +153,10 @@ class Localizer:
         return coarse._replace(places=np.concatenate(places), vectors=np.concatenate(vectors))
 
 
-def _centred_in(places: Windows, areas: Windows) -> Windows:
-    """Those whose centre lies in one of the areas."""
+def _centred_in(places: Windows, areas: Windows) -> Rows:
+    """Numbers of those whose centre lies in one of the areas."""
     x, y = (places[:, :2] + places[:, 2:]).T / 2
     inside = np.zeros(len(places), bool)
     for left, top, right, bottom in areas.tolist():
         inside |= (left <= x) & (x < right) & (top <= y) & (y < bottom)
-    return places[inside]
+    return np.flatnonzero(inside)

@@ -96,7 +96,7 @@ def scene_input(scene: str) -> Input:
 
 
 def embed_windows(
-    scene: OpenScene, scales: Sequence[int] = SCALES, chosen: Windows | None = None, *, progress: bool = True
+    scene: OpenScene, scales: Sequence[int] = SCALES, chosen: Rows | None = None, *, progress: bool = True
 ) -> SceneWindows:
     """The windows of a scene and their embeddings, from what was kept, or by reading it window by window.
 
@@ -106,7 +106,7 @@ def embed_windows(
     Args:
         scene: with its model.
         scales: sides of windows, in pixels.
-        chosen: some of :func:`rsretrieval.localization.grid.windows`; None for all.
+        chosen: numbers of some of :func:`rsretrieval.localization.grid.windows`; None for all.
         progress: show a bar.
 
     Raises:
@@ -114,8 +114,7 @@ def embed_windows(
         BrokenImageError: if it cannot be read.
     """
     places = windows(*scene.size, scales)
-    numbers = {tuple(place): number for number, place in enumerate(places.tolist())}
-    wanted = np.array([numbers[tuple(place)] for place in (places if chosen is None else chosen).tolist()], np.int64)
+    wanted = np.arange(len(places)) if chosen is None else chosen
 
     def encode(squares: list[NDArray[Any]]) -> NDArray[Any]:
         return scene.retriever.encode_squares(squares).numpy()

@@ -62,12 +62,12 @@ def push_folder(folder: Path, repository: str, *, private: bool = False, message
     api = HfApi(library_name="rsretrieval", library_version=__version__)
     try:
         url = str(api.create_repo(repository, private=private, exist_ok=True))
-        if private and not api.repo_info(repository).private:
+        info = api.repo_info(repository)
+        if private and not info.private:
             raise HubError(
                 f"'{repository}' is there and public: make it private in its settings, or push without private"
             )
-        head = api.repo_info(repository).sha
-        there = api.list_repo_files(repository, revision=head)
+        there = api.list_repo_files(repository, revision=info.sha)
         if (
             CARD in there
             and CARD in files
@@ -85,7 +85,7 @@ def push_folder(folder: Path, repository: str, *, private: bool = False, message
             repository,
             operations,
             commit_message=message or f"A model by rsretrieval {__version__}",
-            parent_commit=head,
+            parent_commit=info.sha,
         )
     except HubError:
         raise

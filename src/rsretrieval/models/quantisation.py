@@ -26,21 +26,24 @@ AT_ONCE = 1
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Without a line for each tensor that stays in float32."""
-    root = logging.getLogger()
+def _prepared(file: Path) -> Iterator[tuple[Any, Path]]:
+    """A graph made ready, and the module to quantise it; no line is logged for each tensor that stays in float32."""
+    needs("onnx", "onnx")
+    quantization = needs("onnxruntime.quantization", "onnx")
+    prepared, root = file.with_suffix(".prepared.onnx"), logging.getLogger()
     root.addFilter(_is_of_others)
     try:
-        yield
+        quantization.shape_inference.quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
+        yield quantization, prepared
     finally:
         root.removeFilter(_is_of_others)
+        prepared.unlink(missing_ok=True)
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:
     return f"{os.sep}onnxruntime{os.sep}" not in record.pathname
 
 
-@_quietly()
 def quantise_images(file: Path, images: Tensor) -> None:
     """An image graph in eight bits, weights by channel and maps by ranges that pictures have, in place.
 
@@ -48,37 +51,30 @@ def quantise_images(file: Path, images: Tensor) -> None:
         file: of the graph.
         images: ``(N, C, S, S)`` as the graph takes them.
     """
-    quantization = _quantization()
-    prepared = file.with_suffix(".prepared.onnx")
-    quantization.shape_inference.quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
-    quantization.quantize_static(
-        str(prepared),
-        str(file),
-        _reader(quantization, images),
-        quant_format=quantization.QuantFormat.QDQ,
-        op_types_to_quantize=[*MAPS, *OPERATIONS],
-        nodes_to_exclude=_of_pixels(prepared, images.shape[1]),
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-    )
-    prepared.unlink()
+    with _prepared(file) as (quantization, prepared):
+        quantization.quantize_static(
+            str(prepared),
+            str(file),
+            _reader(quantization, images),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=[*MAPS, *OPERATIONS],
+            nodes_to_exclude=_of_pixels(prepared, images.shape[1]),
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
 
 
-@_quietly()
 def quantise_texts(file: Path) -> None:
     """A text graph in eight bits, weights by channel and maps by the range that each call's have, in place."""
-    quantization = _quantization()
-    prepared = file.with_suffix(".prepared.onnx")
-    quantization.shape_inference.quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
-    quantization.quantize_dynamic(
-        str(prepared),
-        str(file),
-        op_types_to_quantize=["Gather", *OPERATIONS],  # Gather: the table of words
-        per_channel=True,
-        weight_type=quantization.QuantType.QInt8,
-    )
-    prepared.unlink()
+    with _prepared(file) as (quantization, prepared):
+        quantization.quantize_dynamic(
+            str(prepared),
+            str(file),
+            op_types_to_quantize=["Gather", *OPERATIONS],  # Gather: the table of words
+            per_channel=True,
+            weight_type=quantization.QuantType.QInt8,
+        )
 
 
 def _of_pixels(file: Path, channels: int) -> list[str]:
@@ -88,11 +84,6 @@ def _of_pixels(file: Path, channels: int) -> list[str]:
     shapes = [(node.name, weights.get(node.input[1], ())) for node in graph.node if node.op_type == "Conv"]
     grouped = [node.name for node in graph.node for part in node.attribute if part.name == "group" and part.i > 1]
     return [name for name, shape in shapes if list(shape[1:2]) == [channels] and name not in grouped]
-
-
-def _quantization() -> Any:  # noqa: ANN401 - a module
-    needs("onnx", "onnx")
-    return needs("onnxruntime.quantization", "onnx")
 
 
 def _reader(quantization: Any, images: Tensor) -> Any:  # noqa: ANN401 - of onnxruntime
