@@ -52,10 +52,12 @@ def test_texts_through_a_tower_and_its_frozen_self(text: TowerConfig) -> None:
     assert all(parameter.grad is not None for parameter in trained.parameters())
 
 
-def test_split_heads(text: TowerConfig) -> None:
+@pytest.mark.parametrize("weights", [(), (3.0, 1.0)])
+def test_split_heads(text: TowerConfig, weights: tuple[float, ...]) -> None:
     parts = [asdict(text), asdict(replace(text, pooling="all_layers", frozen=True))]
     joint = TowerConfig("concat", "two", options={"towers": parts})
-    module = tiny.module(FROZEN, joint, None, eval_views=2, split_heads=True)
+    module = tiny.module(FROZEN, joint, None, eval_views=2, split_heads=True, head_weights=weights)
+    shares = (0.75, 0.25) if weights else (0.5, 0.5)
     model, texts = module.model.eval(), ["a red plane", "two ships in the harbour"]
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
@@ -66,9 +68,9 @@ def test_split_heads(text: TowerConfig) -> None:
         for head, tower in enumerate(model.text_tower.towers):
             mine = slice(32 * head, 32 * (head + 1))
             alone = model.text_projection.layers[head](tower(tower.tokenizer(texts)).pooled)
-            torch.testing.assert_close(words[:, mine] * 2**0.5, normalize(alone, dim=1))
+            torch.testing.assert_close(words[:, mine] / shares[head] ** 0.5, normalize(alone, dim=1))
             cosines.append(normalize(image[:, mine], dim=1) @ normalize(words[:, mine], dim=1).T)
-        torch.testing.assert_close(image @ words.T, (cosines[0] + cosines[1]) / 2)
+        torch.testing.assert_close(image @ words.T, shares[0] * cosines[0] + shares[1] * cosines[1])
         ids = torch.arange(2)
         batch = Batch(images, ids, texts, text_ids(texts), ids, ids, torch.ones(2))
         found = module.losses(batch, {"contrastive": 1.0}, 0)["loss"]
@@ -85,6 +87,11 @@ def test_split_heads(text: TowerConfig) -> None:
         tiny.settings(FROZEN, joint, BRANCH, split_heads=True)
     with pytest.raises(ValueError, match="split_heads needs"):
         tiny.settings(FROZEN, text, split_heads=True)
+    for wrong in ((1.0,), (1.0, 0.0)):
+        with pytest.raises(ValueError, match="give a number above 0 for each of the 2 split heads"):
+            tiny.settings(FROZEN, joint, split_heads=True, head_weights=wrong)
+    with pytest.raises(ValueError, match="of the 0 split heads"):
+        tiny.settings(FROZEN, text, head_weights=(1.0,))
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from rsretrieval import Retriever, cli
 from rsretrieval.models import DualEncoder, TowerConfig, graph_folder, graphs
 from rsretrieval.models.adaptation import AdapterConfig, LoraConfig
-from rsretrieval.models.config import RemoteCodeError
 from rsretrieval.models.graph_folder import write_graphs
 from rsretrieval.models.graphs import GraphError
 from rsretrieval.models.onnx_encoder import ABOUT, OnnxEncoder
 from rsretrieval.models.pretrained import ModelSource, find_model
+from rsretrieval.models.remote_code import RemoteCodeError
 from rsretrieval.models.towers.registry import IMAGE_TOWERS, TEXT_TOWERS
 from rsretrieval.settings import SettingsError
 from rsretrieval.types import Preprocessing, TowerOutput
@@ -62,12 +62,13 @@ def source_of(kind: str, folder: Path, bert: str) -> ModelSource:
     if kind == "dual":
         return ModelSource(tiny.settings(RESNET, text), 64)
     texts = [asdict(replace(text, lora=LoraConfig(2))), asdict(replace(text, pooling="all_layers"))]
+    texts.append(asdict(TowerConfig("ngrams", "words", options={"buckets": 64})))
     images = [asdict(TowerConfig("timm", name, pooling="all_stages")) for name in ("test_efficientnet", "test_resnet")]
     images = images if kind == "concat" else images[:1]
     side = TowerConfig("concat", "two")
     config = tiny.settings(
         replace(side, options={"towers": images}), replace(side, options={"towers": texts}),
-        split_heads=True, eval_views=2, query_bank=4, prompts=("{}", "a red {}"),
+        split_heads=True, head_weights=(2.0, 1.0, 1.0), eval_views=2, query_bank=4, prompts=("{}", "a red {}"),
     )  # fmt: skip
     return ModelSource(config, 64, 12, {"method": "dual_softmax", "temperature": 0.2})
 

@@ -31,7 +31,9 @@ def model_of(config: EncoderConfig) -> DualEncoder:
 @pytest.mark.parametrize("heads", [1, 2])
 def test_cells_share_the_embedding(views: int, heads: int) -> None:
     texts = TEXT if heads == 1 else TowerConfig("concat", "two", options={"towers": [TEXT.__dict__, TEXT.__dict__]})
-    model = model_of(replace(MEAN, eval_views=views, text=texts, split_heads=heads > 1))
+    model = model_of(
+        replace(MEAN, eval_views=views, text=texts, split_heads=heads > 1, head_weights=(2, 1)[: heads * 2 - 2])
+    )
     cells = cell_vectors(model, IMAGES)
     with torch.no_grad():
         whole = model.encode_image(IMAGES)

@@ -15,8 +15,8 @@ from torch import nn
 
 from rsretrieval import RetrievalModule, Retriever, TowerConfig, cli
 from rsretrieval.models.checkpoint import starting_tensors
-from rsretrieval.models.config import RemoteCodeError
 from rsretrieval.models.loading import load_into
+from rsretrieval.models.remote_code import RemoteCodeError
 from rsretrieval.models.weights import WeightsError, read_state_dict
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -27,7 +27,7 @@ from rsretrieval.cli.signals import exit_status_of_signals
 from rsretrieval.compatibility import current_model_settings
 from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.models.checkpoint import load_checkpoint
-from rsretrieval.models.config import check_remote_code
+from rsretrieval.models.remote_code import check_remote_code
 from rsretrieval.models.weights import tensors_follow
 from rsretrieval.training.callbacks import (
     EmbeddingWriter,

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from rsretrieval.compatibility import current_model_settings
-from rsretrieval.models.config import EncoderConfig, check_remote_code
+from rsretrieval.models.config import EncoderConfig
 from rsretrieval.models.dual_encoder import DualEncoder
+from rsretrieval.models.remote_code import check_remote_code
 from rsretrieval.models.weights import WeightsError
 from rsretrieval.settings import build
 

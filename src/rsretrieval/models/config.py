@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,8 +22,9 @@ class TowerConfig:
     """One image or text tower by name.
 
     Attributes:
-        library: a registered library of towers: ``timm`` (images), ``open_clip``, ``transformers``, ``concat`` (several
-            towers side by side, listed in ``options.towers``), or one of your own (``register_image_tower``).
+        library: a registered library of towers: ``timm`` (images), ``open_clip``, ``transformers``, ``ngrams`` (texts:
+            the words and runs of words they have, which needs no weights), ``concat`` (several towers side by side,
+            listed in ``options.towers``), or one of your own (``register_image_tower``).
         name: the library's name of the model; for transformers a hub id or a folder with its configuration.
         weights: null (random), ``pretrained``, ``pretrained:TAG``, ``hub:OWNER/NAME[/FILE]``, ``package:NAME`` or a
             path.
@@ -58,6 +58,7 @@ class TowerConfig:
             raise ValueError(f"lora of '{self.name}' freezes all else already: leave out frozen and frozen_layers")
         allowed = {
             "timm": {"all_stages"}, "transformers": {"cls", "mean", "all_layers"}, "open_clip": set(), "concat": set(),
+            "ngrams": set(),
         }  # fmt: skip
         if self.pooling is not None and self.pooling not in allowed.get(self.library, {self.pooling}):
             raise ValueError(
@@ -119,6 +120,7 @@ class EncoderConfig:
         split_heads: each text tower of the library ``concat`` gets a projection of its own, and the image one for
             each. An embedding is these heads end to end, each normalised, so that a cosine is the mean of theirs;
             losses are taken of each head by itself. Trained apart, heads err apart, as members of an ensemble do.
+        head_weights: of each split head in that mean, in the order of the text towers; none for equal ones.
         chunk_size: encode a training batch in chunks of so many images or texts, and each again in the backward pass:
             activations take the memory of one chunk, while losses and gradients are those of the whole batch (the
             gradient cache of Gao et al., 2021). Costs a second forward pass. Batch norms that train see chunks, twice.
@@ -145,9 +147,16 @@ class EncoderConfig:
     eval_views: int = 1
     cache_features: bool = False
     split_heads: bool = False
+    head_weights: tuple[float, ...] = ()
     chunk_size: int | None = None
     gradient_checkpointing: bool = False
     query_bank: int = 0
+
+    @property
+    def heads(self) -> tuple[float, ...]:
+        """The share of each head in a cosine; together 1."""
+        weights = self.head_weights or (1.0,) * (len(self.text.parts()) if self.split_heads else 1)
+        return tuple(weight / sum(weights) for weight in weights)
 
     @property
     def is_pair(self) -> bool:
@@ -170,7 +179,8 @@ class EncoderConfig:
         return (self.texts or ("as_written" if self.is_pair and self.keeps_alignment else "cleaned")) == "cleaned"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prompts", tuple(self.prompts))  # settings files know lists alone
+        for name in ("prompts", "head_weights"):  # settings files know lists alone
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for prompt in self.prompts:
             check_prompt(prompt)
         for name, least in (("embed_dim", 1), ("graph_steps", 0), ("query_bank", 0), ("chunk_size", 1)):
@@ -205,6 +215,12 @@ class EncoderConfig:
                 "split_heads needs a text tower of the library 'concat', and `convolutional_branch: null`: set these, "
                 "or do without"
             )
+        towers = len(self.text.parts()) if self.split_heads else 0
+        if self.head_weights and (len(self.head_weights) != towers or min(self.head_weights) <= 0):
+            raise ValueError(
+                f"head_weights={list(self.head_weights)}: give a number above 0 for each of the {towers} split heads "
+                "(see split_heads), or none"
+            )
 
 
 def check_prompt(prompt: str) -> None:
@@ -220,30 +236,3 @@ def check_prompt(prompt: str) -> None:
 def is_pretrained(weights: str | None) -> bool:
     """Whether the library is to fetch its own weights."""
     return weights is not None and weights.partition(":")[0] == PRETRAINED
-
-
-class RemoteCodeError(ValueError):
-    """Settings from elsewhere that would run code from elsewhere."""
-
-
-def check_remote_code(settings: object, where: str, *, trusted: bool) -> None:
-    """Refuse ``trust_remote_code: true`` in settings that came with a model: only who calls may allow that.
-
-    Args:
-        settings: plain values, however nested.
-        where: they come from, for the message.
-        trusted: whether the caller allowed it.
-
-    Raises:
-        RemoteCodeError: saying how to allow it.
-    """
-    if isinstance(settings, Mapping):
-        if settings.get("trust_remote_code") and not trusted:
-            raise RemoteCodeError(
-                f"{where} asks to run Python code that comes with a model (trust_remote_code): if you have read and "
-                "trust that code, allow it by trust_remote_code=True"
-            )
-        settings = list(settings.values())
-    if isinstance(settings, list | tuple):
-        for part in settings:
-            check_remote_code(part, where, trusted=trusted)

@@ -54,9 +54,9 @@ class DualEncoder(nn.Module):
         self.config = config
         self.image_tower: Any = IMAGE_TOWERS[config.image.library](config.image, config.preprocessing.image_size)
         self.text_tower: Any = TEXT_TOWERS[config.text.library](config.text)
-        self.heads = len(self.text_tower.towers) if config.split_heads else 1
+        self.heads = config.heads
         width = common_width(config, self.image_tower.pooled_width, self.text_tower.pooled_width)
-        self.embed_dim = self.heads * width
+        self.embed_dim = len(self.heads) * width
         self.bank = QueryBank(config.query_bank, self.embed_dim) if config.query_bank else None
         self.logits = PairLogits(*self.image_tower.logits) if config.is_pair and config.keeps_alignment else None
         self.pooled_projection, self.text_projection = build_projections(config, self.image_tower, self.text_tower)
@@ -177,12 +177,13 @@ class DualEncoder(nn.Module):
         return BackboneFeatures(output.pooled, output.tokens, *self.convolutional_branch(images))
 
     def _normalize(self, vectors: Tensor) -> Tensor:
-        """``(B, embed_dim)`` with heads of equal length, and of length 1 as a whole."""
+        """``(B, embed_dim)`` with heads of the lengths that their weights give, and of length 1 as a whole."""
         return unit_heads(vectors, self.heads)
 
     def split_heads(self, embeddings: Tensor) -> tuple[Tensor, ...]:
         """Embeddings ``(B, embed_dim)`` as each head's ``(B, embed_dim / heads)``, L2-normalised."""
-        return torch.chunk(embeddings.mul(self.heads**0.5), self.heads, dim=1)
+        chunks = torch.chunk(embeddings, len(self.heads), dim=1)
+        return tuple(chunk.div(share**0.5) for chunk, share in zip(chunks, self.heads, strict=True))
 
     def embed_features(self, features: BackboneFeatures) -> Tensor:
         """What :meth:`backbone_features` gives to ``(B, embed_dim)`` L2-normalised."""

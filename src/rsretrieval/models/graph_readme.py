@@ -139,10 +139,10 @@ def _means(about: Mapping[str, Any], config: EncoderConfig) -> list[str]:
     """Of the prompts of a text, each head by itself; and the end."""
     lines = []
     if config.prompts:
-        heads = len(config.text.parts()) if config.split_heads else 1
+        heads = len(config.heads)
         lines += [
             f"text = text.reshape(-1, {len(config.prompts)}, {heads}, {about['embed_dim'] // heads}).mean(1)",
-            f"text /= np.linalg.norm(text, axis=-1, keepdims=True) * {heads} ** 0.5",
+            f"text *= np.sqrt({list(config.heads)})[:, None] / np.linalg.norm(text, axis=-1, keepdims=True)",
             "text = text.reshape(len(text), -1)",
         ]
     return [*lines, "print(text @ image.T)  # cosines"]

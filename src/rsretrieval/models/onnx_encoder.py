@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from rsretrieval.lazy import needs
-from rsretrieval.models.config import EncoderConfig, TowerConfig, check_remote_code
+from rsretrieval.models.config import EncoderConfig, TowerConfig
 from rsretrieval.models.dual_encoder import CPU_BATCH, DualEncoder
 from rsretrieval.models.graphs import OUTPUT, GraphError
 from rsretrieval.models.query_bank import QueryBank
+from rsretrieval.models.remote_code import check_remote_code
 from rsretrieval.models.standalone import in_folder
 from rsretrieval.models.tokenizers import tokenizer_of
 from rsretrieval.settings import SettingsError, build
@@ -74,7 +75,7 @@ class OnnxEncoder(DualEncoder):
         self.hubness: dict[str, Any] | None = about["hubness"]
         self.trained_on, self.digest = tuple(about["trained_on"]), str(about["digest"])
         self.embed_dim, self._inputs = int(about["embed_dim"]), about["inputs"]
-        self.heads = len(self.config.text.parts()) if self.config.split_heads else 1
+        self.heads = self.config.heads
         self.bank = _bank(self.folder / BANK)
 
         self.text_tower = _Texts(self.config.text)

@@ -22,13 +22,14 @@ from rsretrieval.models.catalogue import (
     training_sets,
 )
 from rsretrieval.models.checkpoint import read_checkpoint
-from rsretrieval.models.config import PRETRAINED, EncoderConfig, check_remote_code
+from rsretrieval.models.config import PRETRAINED, EncoderConfig
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.exported import CONFIG, WEIGHTS, PretrainedError, fill, read_json, read_settings
 from rsretrieval.models.hub import fetch
 from rsretrieval.models.onnx_encoder import OnnxEncoder, is_graphs
 from rsretrieval.models.pairs import open_clip_pair, transformers_pair
 from rsretrieval.models.recipe import RECIPE
+from rsretrieval.models.remote_code import check_remote_code
 from rsretrieval.models.standalone import in_folder, towers_of
 from rsretrieval.models.weights import DEFINITION, WeightsError, tensors_follow
 from rsretrieval.registry import UnknownNameError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -72,9 +73,15 @@ def _identity(width: int) -> nn.Linear:
     return layer
 
 
-def unit_heads(vectors: Tensor, heads: int) -> Tensor:
-    """``(B, heads * width)`` with heads of equal length, and of length 1 as a whole, in float32."""
-    return F.normalize(vectors.float().reshape(vectors.shape[0], heads, -1), dim=-1).flatten(1).div(heads**0.5)
+def unit_heads(vectors: Tensor, heads: Sequence[float]) -> Tensor:
+    """``(B, heads * width)`` of length 1 as a whole, in float32: a cosine is the weighted mean of the heads' cosines.
+
+    Args:
+        vectors: heads end to end.
+        heads: the share of each in the cosine; together 1.
+    """
+    parts = F.normalize(vectors.float().reshape(vectors.shape[0], len(heads), -1), dim=-1)
+    return torch.cat([part.mul(share**0.5) for part, share in zip(parts.unbind(1), heads, strict=True)], dim=1)
 
 
 class PairLogits(nn.Module):

@@ -30,7 +30,7 @@ class PromptedTokenizer:
         return {name: values.reshape(len(texts), len(self.prompts), -1) for name, values in tokens.items()}
 
 
-def over_prompts(tokens: Tokens, encode: Callable[[Tokens], Tensor], heads: int) -> Tensor:
+def over_prompts(tokens: Tokens, encode: Callable[[Tokens], Tensor], heads: Sequence[float]) -> Tensor:
     """Tokenised texts to their embeddings ``(M, d)``; of texts in several templates the normalised mean.
 
     Args:

@@ -20,6 +20,10 @@ def tokenizer_of(config: TowerConfig) -> Tokenizer:
         from rsretrieval.models.towers.concat import ConcatTokenizer
 
         return ConcatTokenizer([tokenizer_of(part) for part in config.parts()])
+    if config.library == "ngrams":
+        from rsretrieval.models.towers.ngrams import NGramTokenizer
+
+        return NGramTokenizer.of(config)
     if config.library == "open_clip":
         from rsretrieval.models.towers.open_clip import OpenClipTokenizer
 
@@ -31,5 +35,5 @@ def tokenizer_of(config: TowerConfig) -> Tokenizer:
         return (TransformersPairTokenizer if is_pair(config) else TransformersTokenizer).of(config)
     raise ValueError(
         f"the tokeniser of '{config.name}', a text tower of the library '{config.library}', cannot be written: "
-        "possible are those of open_clip, transformers and concat"
+        "possible are those of open_clip, transformers, ngrams and concat"
     )

@@ -92,9 +92,10 @@ def _shares(model: DualEncoder, images: Tensor) -> Tensor:
 
 def _scaled(model: DualEncoder, cells: Tensor) -> Tensor:
     """Cells ``(B, T, d)`` by the length of their mean, head by head, as embeddings are normalised."""
-    heads = cells.float().reshape(*cells.shape[:2], model.heads, -1)
+    heads = cells.float().reshape(*cells.shape[:2], len(model.heads), -1)
     lengths = heads.mean(1, keepdim=True).norm(dim=-1, keepdim=True).clamp(min=1e-12)
-    return heads.div(lengths).div(model.heads**0.5).flatten(2)
+    shares = torch.tensor(model.heads, device=heads.device)[:, None]
+    return heads.div(lengths).mul(shares.sqrt()).flatten(2)
 
 
 class _LastBlock(NamedTuple):

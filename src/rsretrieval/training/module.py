@@ -19,9 +19,10 @@ from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import CrossModalRecall, HubnessConfig
 from rsretrieval.models.catalogue import seen_in_training, training_sets
 from rsretrieval.models.checkpoint import load_checkpoint
-from rsretrieval.models.config import EncoderConfig, check_remote_code
+from rsretrieval.models.config import EncoderConfig
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.pretrained import find_model, start_from
+from rsretrieval.models.remote_code import check_remote_code
 from rsretrieval.models.weights import follows_tensors, tensors_follow
 from rsretrieval.settings import SettingsError, build, plain
 from rsretrieval.training.coverage import OVER_RANKS, CountingModule

@@ -94,6 +94,13 @@ def _transformers_text(config: TowerConfig) -> TextTower:
     return (TransformersPairTextTower if is_pair(config) else TransformersTextTower)(config)
 
 
+@register_text_tower("ngrams")
+def _ngrams_text(config: TowerConfig) -> TextTower:
+    from rsretrieval.models.towers.ngrams import NGramTextTower
+
+    return NGramTextTower(config)
+
+
 @register_text_tower("concat")
 def _concat_text(config: TowerConfig) -> TextTower:
     from rsretrieval.models.towers.concat import ConcatTextTower

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rsretrieval.models.config import TowerConfig, is_pretrained
 from rsretrieval.models.loading import load_into
+from rsretrieval.models.towers.folding import for_inference
 from rsretrieval.models.weights import weights_to_load
 from rsretrieval.types import TowerOutput
 
@@ -57,7 +58,7 @@ class TimmImageTower(nn.Module):
 
     def forward(self, images: Tensor) -> TowerOutput:
         """``(B, 3, H, W)`` normalised images."""
-        model: Any = self.model
+        model: Any = for_inference(self.model)
         images = images.contiguous(memory_format=torch.channels_last)
         if self.all_stages:
             maps, stages = _stages(model, images)

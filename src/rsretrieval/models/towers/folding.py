@@ -1,0 +1,48 @@
+"""Batch norms folded into the convolutions below them, where nothing trains: one pass over each map instead of two."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain, pairwise
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import timm
+import torch
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+_FOLDED: WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], nn.Module]] = WeakKeyDictionary()
+"""Of a network the state that was folded, and the copy."""
+
+
+def for_inference(network: nn.Module) -> nn.Module:
+    """An EfficientNet of timm as a copy without batch norms, or the network itself.
+
+    The copy is made at the first use and again when a tensor has changed. The network itself is what there is where
+    gradients are taken, where a graph is traced (what runs it folds by itself), and of other families.
+    """
+    traced = torch.is_grad_enabled() or network.training or torch.compiler.is_compiling()
+    if traced or not isinstance(network, timm.models.EfficientNet):
+        return network
+    tensors = list(chain(network.parameters(), network.buffers()))
+    if any(type(tensor.detach()) is not Tensor or tensor.is_inference() for tensor in tensors):
+        return network  # sharded, or without a count of changes
+    state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+    if network not in _FOLDED or _FOLDED[network][0] != state:
+        _FOLDED[network] = (state, _fold(copy.deepcopy(network)))
+    return _FOLDED[network][1]
+
+
+def _fold(network: nn.Module) -> nn.Module:
+    """In place. In this family a batch norm stands right after its convolution, and none after anything else."""
+    children = list(network.named_children())
+    for (name, convolution), (next_name, norm) in pairwise(children):
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
+            rest: Any = norm
+            setattr(network, name, fuse_conv_bn_eval(convolution, norm))
+            setattr(network, next_name, nn.Sequential(rest.drop, rest.act))
+    for child in network.children():
+        _fold(child)
+    return network.to(memory_format=torch.channels_last)

@@ -1,0 +1,66 @@
+"""Batch norms folded where nothing trains."""
+
+import copy
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from rsretrieval.models.towers.folding import for_inference
+
+IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def network() -> Any:
+    torch.manual_seed(0)
+    network = timm.create_model("test_efficientnet", num_classes=0).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+    return network
+
+
+def folded(network: Any) -> Any:
+    with torch.no_grad():
+        return for_inference(network)
+
+
+def test_equal_without_batch_norms(network: Any) -> None:
+    copied = folded(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in copied.modules())
+    with torch.no_grad():
+        expected = network(IMAGES)
+        assert expected.std() > 0.01
+        torch.testing.assert_close(copied(IMAGES), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
+    assert folded(network) is copied
+    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def test_made_anew_when_a_tensor_changes(network: Any) -> None:
+    before = folded(network)
+    with torch.no_grad():
+        network.bn1.running_mean.add_(1)
+    after = folded(network)
+    assert after is not before
+    with torch.no_grad():
+        torch.testing.assert_close(after(IMAGES), network(IMAGES), atol=1e-3, rtol=1e-4)
+    other = copy.deepcopy(network)
+    assert folded(other) is not after
+
+
+def test_not_where_it_would_be_wrong(network: Any) -> None:
+    assert for_inference(network) is network  # gradients are taken
+    resnet = timm.create_model("test_resnet").eval()
+    assert folded(resnet) is resnet
+    network.train()
+    assert folded(network) is network
+    network.eval()
+    with torch.inference_mode():
+        inside = copy.deepcopy(network)
+        assert for_inference(inside) is inside
