@@ -43,19 +43,20 @@ def slow_contrastive(image: Tensor, text: Tensor, ids: list[int], values: list[f
     return (forth + back) / (2 * len(ids))
 
 
-def slow_affiliation(image: Tensor, text: Tensor, scenes: list[int]) -> Tensor:
+def slow_affiliation(image: Tensor, text: Tensor, scenes: list[int], *, leave_one_out: bool = False) -> Tensor:
     rows = range(len(scenes))
+    with_centre = [i for i in rows if not leave_one_out or scenes.count(scenes[i]) > 1]
 
     def centre(of: Tensor, i: int) -> Tensor:
-        weights = [float(scenes[i] == y) + EPSILON for y in scenes]
+        weights = [float(scenes[i] == y and not (leave_one_out and i == j)) + EPSILON for j, y in enumerate(scenes)]
         return sum(w * e for w, e in zip(weights, of, strict=True)) / sum(weights)
 
     total = torch.zeros((), dtype=image.dtype)
-    for i in rows:
+    for i in with_centre:
         to_text = torch.stack([image[i] @ centre(text, j) / TAU for j in rows])
         from_image = torch.stack([centre(image, i) @ text[j] / TAU for j in rows])
         total = total - to_text.log_softmax(0)[i] - from_image.log_softmax(0)[i]
-    return total / (2 * len(scenes))
+    return total / (2 * len(with_centre))
 
 
 def slow_scene(
@@ -153,6 +154,11 @@ def test_affiliation(seed: int) -> None:
     image, text, _, scenes, _ = pairs(seed)
     got = affiliation_loss(image=image, text=text, scenes=torch.tensor(scenes), temperature=TAU)
     agree(got, slow_affiliation(image, text, scenes), image, text)
+    scenes[0] = 99  # alone
+    got = affiliation_loss(image=image, text=text, scenes=torch.tensor(scenes), temperature=TAU, leave_one_out=True)
+    agree(got, slow_affiliation(image, text, scenes, leave_one_out=True), image, text)
+    nobody = torch.arange(len(scenes))
+    assert affiliation_loss(image=image, text=text, scenes=nobody, temperature=TAU, leave_one_out=True) == 0
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 5, 9])

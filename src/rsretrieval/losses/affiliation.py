@@ -5,6 +5,7 @@ An embedding is attracted by the centre of its scene in the other modality.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
@@ -13,7 +14,9 @@ from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.types import PairedEmbeddings
 
 
-def affiliation_loss(*, image: Tensor, text: Tensor, scenes: Tensor, temperature: Tensor | float) -> Tensor:
+def affiliation_loss(
+    *, image: Tensor, text: Tensor, scenes: Tensor, temperature: Tensor | float, leave_one_out: bool = False
+) -> Tensor:
     """The paper's L_a: cross-entropy of images against text centres and of image centres against texts.
 
     The centre of pair ``i`` is the mean over the batch with weights ``∝ [scene_i = scene_j] + 6e-5``; pair ``i``'s own
@@ -24,6 +27,8 @@ def affiliation_loss(*, image: Tensor, text: Tensor, scenes: Tensor, temperature
         text: ``(B, d)`` L2-normalised.
         scenes: ``(B,)`` scene class of each pair.
         temperature: divisor of the products (the paper's second one).
+        leave_one_out: a pair is no part of its own centre (not in the paper), so that the loss is not met by being near
+            to oneself; the centre of one that is alone of its scene in a batch is the batch's mean, and it has no term.
 
     Returns:
         Scalar: the mean of the two directions.
@@ -36,11 +41,15 @@ def affiliation_loss(*, image: Tensor, text: Tensor, scenes: Tensor, temperature
         >>> affiliation_loss(image=eye, text=eye, scenes=torch.tensor([3, 3]), temperature=0.07)
         tensor(0.6931)
     """
-    membership = soft_membership(same_id(scenes), image.dtype)  # (B, B)
+    members = same_id(scenes)
+    if leave_one_out:
+        members = members & ~torch.eye(len(members), dtype=torch.bool, device=members.device)
+    centred = members.any(1)
+    membership = soft_membership(members, image.dtype)  # (B, B)
     image_to_centre = image @ (membership @ text).T / temperature
     centre_to_text = (membership @ image) @ text.T / temperature
-    rows, columns = (F.log_softmax(s, dim=1).diagonal().mean() for s in (image_to_centre, centre_to_text))
-    return -(rows + columns) / 2
+    terms = sum(F.log_softmax(s, dim=1).diagonal() for s in (image_to_centre, centre_to_text))
+    return -(terms * centred).sum() / centred.sum().clamp(min=1) / 2
 
 
 @register_loss("affiliation")
@@ -48,5 +57,9 @@ def _affiliation(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
     if not context.config.global_centres:
         pairs = pairs.map(lambda field: field[context.local])
     return affiliation_loss(
-        image=pairs.image, text=pairs.text, scenes=pairs.scenes, temperature=context.affiliation_temperature
+        image=pairs.image,
+        text=pairs.text,
+        scenes=pairs.scenes,
+        temperature=context.affiliation_temperature,
+        leave_one_out=context.config.leave_one_out,
     )

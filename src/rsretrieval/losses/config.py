@@ -12,7 +12,7 @@ SIGLIP_BIAS = -10.0
 FIELDS_OF_LOSSES: Mapping[str, tuple[str, ...]] = {
     "contrastive": ("temperature", "share_captions"),
     "weighted_contrastive": ("temperature", "share_captions"),
-    "affiliation": ("temperature", "global_centres"),
+    "affiliation": ("temperature", "global_centres", "leave_one_out"),
     "scene_adaptive": ("temperature", "margin", "beta_inter", "beta_intra", "exclude_positives", "truncate_weights"),
     "sigmoid": ("temperature", "bias", "share_captions"),
     "triplet": ("triplet_margin",),
@@ -43,6 +43,7 @@ class ObjectiveConfig:
         exclude_positives: False searches the hardest negatives among the positives too, as the release does.
         truncate_weights: True truncates the scene weights to integers, as the release does.
         global_centres: False computes the affiliation centres on each device, as the release does.
+        leave_one_out: True leaves a pair out of its own centre (:func:`rsretrieval.losses.affiliation_loss`).
         options: settings of other registered losses, by the loss's name.
 
     Raises:
@@ -66,6 +67,7 @@ class ObjectiveConfig:
     exclude_positives: bool = True
     truncate_weights: bool = False
     global_centres: bool = True
+    leave_one_out: bool = False
     options: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
