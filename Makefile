@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart rsicd-lite archive-demo localize-demo sweep-demo install test test-slow soak mutants lint
+.PHONY: quickstart rsicd-lite archive-demo localize-demo serve-demo sweep-demo install test test-slow soak mutants lint
 
 quickstart: install
 	$(BIN)/rsretrieval fit -c quickstart
@@ -33,6 +33,11 @@ localize-demo: install
 	$(BIN)/rsretrieval localize $(DEMO)/mosaic.tif --queries benchmarks/demo_scenes.txt $(MAPS) --to $(DEMO)/scenes
 	$(BIN)/python benchmarks/localize.py hits $(DEMO) --queries benchmarks/demo_scenes.txt --model runs/quickstart/checkpoints/best.ckpt \
 		--scales 96 --smooth "gaussian 95"
+
+# The archive of that mosaic in a browser, until Ctrl-C; no download.
+serve-demo: install
+	test -f $(DEMO)/archive/index/kind.txt || $(MAKE) archive-demo
+	$(BIN)/rsretrieval serve $(DEMO)/archive --title "Embedded scenes" --open true
 
 # A sweep over the embedded scenes, without a server; called again it goes on.
 sweep-demo: install

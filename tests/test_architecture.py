@@ -22,6 +22,7 @@ LAYERS = (  # top to bottom; a part imports from layers below its own, and never
     ("__main__",),
     ("cli",),
     ("__init__",),  # the public names
+    ("serve",),
     ("localization", "reports"),
     ("archive", "classification", "sweeps", "training"),
     ("retriever",),

@@ -37,6 +37,7 @@ def tiny(run: Path, data: str, bert: str, clip: str, config: Path) -> list[str]:
     branch = None if is_clip else {"library": "timm", "name": "test_resnet", "frozen": True}
     if encoder.get("split_heads"):
         towers = [{**text, "pooling": "mean"}, {**text, "pooling": "all_layers", "frozen": True}]
+        towers.append({"library": "ngrams", "name": "words"})
         text, branch = {"library": "concat", "name": "two", "options": {"towers": towers}}, None
     small = {
         "trainer": {"accelerator": "cpu", "max_epochs": 1, "precision": "32-true", "default_root_dir": str(run)},

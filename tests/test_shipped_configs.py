@@ -39,6 +39,8 @@ def check(tower: TowerConfig) -> None:
             assert tower.name in timm.list_models(f"{architecture}.{tag}*", pretrained=True)
     elif tower.library == "open_clip":
         assert tower.name in open_clip.list_models() or (ARCHITECTURES / f"{tower.name}.json").is_file()
+    elif tower.library == "ngrams":
+        assert tower.weights is None
     else:
         assert tower.name in ON_HUBS or tower.weights in PACKAGES
 

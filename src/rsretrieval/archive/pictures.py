@@ -52,29 +52,44 @@ def picture(
         ArchiveError: if the file is no longer there.
         BrokenImageError: if it cannot be read any more.
     """
-    item = _input(folder, about, source)
-    reader = _reader(folder, about, item.name, max_side)
+    item = input_of(folder, about, source)
+    reader = reader_of(folder, about, item.name, max_side)
     left, top, right, bottom = pixel_bbox
     if source != item.name:
         for piece in reader.pieces(item):
             if piece.id == source:
-                return _loaded(reader, piece)
+                return loaded(reader, piece)
         raise ArchiveError(f"'{item.place}' no longer holds '{source}': embed it again")
     longest = max(right - left, bottom - top)
     sides = [max(1, round(side * min(1, max_side / longest))) for side in (right - left, bottom - top)]
     piece = next(iter(reader.pieces(item)))
     part = None if piece.part is None else Tile(left, top, right - left, bottom - top, *sides)
-    return _loaded(reader, piece._replace(part=part))
+    return loaded(reader, piece._replace(part=part))
 
 
-def _loaded(reader: Reader, piece: Piece) -> Image.Image:
-    loaded = reader.load(piece)
-    if loaded is None:
+def loaded(reader: Reader, piece: Piece) -> Image.Image:
+    """A piece's picture.
+
+    Raises:
+        BrokenImageError: if it cannot be read, or nothing is in it any more.
+    """
+    read = reader.load(piece)
+    if read is None:
         raise BrokenImageError(f"{piece.id} holds no data any more: embed it again")
-    return Image.fromarray(loaded.square)
+    return Image.fromarray(read.square)
 
 
-def _input(folder: Path, about: dict[str, Any], source: str) -> Input:
+def input_of(folder: Path, about: dict[str, Any], source: str) -> Input:
+    """The file that a row is of, as it was given to be embedded.
+
+    Args:
+        folder: of the archive.
+        about: what its embeddings say of themselves.
+        source: of the row.
+
+    Raises:
+        ArchiveError: if it is no longer there.
+    """
     root = Path(os.path.normpath(folder / about["root"]))
     for name in (source, source.partition("::")[0]):
         if name.startswith(HUB):
@@ -88,8 +103,8 @@ def _input(folder: Path, about: dict[str, Any], source: str) -> Input:
     )
 
 
-def _reader(folder: Path, about: dict[str, Any], name: str, max_side: int) -> Reader:
-    """Reads an input as it was embedded."""
+def reader_of(folder: Path, about: dict[str, Any], name: str, max_side: int) -> Reader:
+    """Reads an input as it was embedded, no side longer than ``max_side``; the others as of :func:`input_of`."""
     options = about.get("options", {})
     if (folder / SOURCES).exists():
         table = pq.read_table(folder / SOURCES, columns=["source", "options"], filters=[("source", "==", name)])

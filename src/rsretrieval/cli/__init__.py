@@ -24,6 +24,7 @@ COMMANDS = {
     "export": ("rsretrieval.cli.export", "a checkpoint as a folder to give away and to load by Retriever"),
     "embed": ("rsretrieval.cli.embed", "pictures and rasters as an archive of embeddings, to be searched"),
     "search": ("rsretrieval.cli.search", "what an archive has for a sentence, a picture, or both"),
+    "serve": ("rsretrieval.cli.serve", "an archive in a browser: a page to search it, and the JSON API under it"),
     "classify": ("rsretrieval.cli.classify", "zero-shot scene classification, by the names of the classes"),
     "benchmark": ("rsretrieval.cli.benchmark", "recall of several models on several data sets, as one table"),
     "bank": ("rsretrieval.cli.bank", "a model with a bank of queries, to correct its scores for hubs"),

@@ -20,7 +20,7 @@ def answers_of(
     Args:
         information: of all rows.
         groups: numbers of rows, each an answer's and then those of its near-duplicates.
-        scores: ``(n,)`` of the answers.
+        scores: ``(n,)`` of the answers, not a number where there is no query.
         z: ``(n,)``, not a number where it is not known.
     """
     numbers = [row for group in groups for row in group]
@@ -30,10 +30,10 @@ def answers_of(
         row = rows[group[0]]
         box = row.get("bbox")
         place = None if box is None else (box["xmin"], box["ymin"], box["xmax"], box["ymax"])
-        known_z = None if np.isnan(own_z) else float(own_z)
+        known, known_z = (None if np.isnan(value) else float(value) for value in (score, own_z))
         folded = tuple(rows[number]["id"] for number in group[1:])
         where = (tuple(row["pixel_bbox"]), place, row.get("geometry"), row["datetime"])
-        answers.append(Answer(rank, row["id"], row["source"], float(score), known_z, *where, folded))
+        answers.append(Answer(rank, row["id"], row["source"], known, known_z, *where, folded))
     return tuple(answers)
 
 

@@ -56,7 +56,7 @@ def _fields(rows: Sequence[tuple[str, Answer]]) -> dict[str, NDArray[Any]]:
         "rank": np.array([answer.rank for _, answer in rows], np.int32),
         "id": np.array([answer.id for _, answer in rows], object),
         "source": np.array([answer.source for _, answer in rows], object),
-        "score": np.array([answer.score for _, answer in rows], np.float64),
+        "score": np.array([np.nan if answer.score is None else answer.score for _, answer in rows], np.float64),
         "z": np.array([np.nan if answer.z is None else answer.z for _, answer in rows], np.float64),
         "query": np.array([query for query, _ in rows], object),
         "datetime": np.array(taken, "datetime64[ms]"),

@@ -24,7 +24,8 @@ class Answer:
         rank: from 1.
         id: of the row.
         source: the file, relative to the archive's root.
-        score: the cosine; less the row's bias with a correction for hubs; from 0 to 1 of a composed query.
+        score: the cosine; less the row's bias with a correction for hubs; from 0 to 1 of a composed query. None of a
+            row that answers no query.
         z: the cosine against those of the model's bank of queries with this row, in their standard deviations; None
             without a bank of that kind, and of composed queries and of vectors.
         pixel_bbox: left, top, right, bottom in pixels of the file.
@@ -37,7 +38,7 @@ class Answer:
     rank: int
     id: str
     source: str
-    score: float
+    score: float | None
     z: float | None
     pixel_bbox: tuple[int, int, int, int]
     bbox: Box | None = None
@@ -121,7 +122,7 @@ def _cells(answer: Answer) -> dict[str, str]:
     place = "" if answer.bbox is None else "{1:.5f} {0:.5f}".format(*middle(answer.bbox))
     return {
         "rank": str(answer.rank),
-        "score": f"{answer.score:.4f}",
+        "score": "" if answer.score is None else f"{answer.score:.4f}",
         "z": "" if answer.z is None else f"{answer.z:+.2f}",
         "taken": "" if answer.datetime is None else f"{answer.datetime:%Y-%m-%d}",
         "latitude, longitude": place,

@@ -46,7 +46,7 @@ def _part(result: Results, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -
         left, top = GAP + place % COLUMNS * step, 2 * GAP + LINE + place // COLUMNS * height
         image = _picture(result, answer)
         part.paste(image, (left + (SIDE - image.width) // 2, top + (SIDE - image.height) // 2))
-        caption = f"{answer.rank}  {answer.score:.3f}  "
+        caption = f"{answer.rank}  " + ("" if answer.score is None else f"{answer.score:.3f}  ")
         room = SIDE - font.getlength(caption)
         draw.text((left, top + SIDE + 2), caption + _fitting(answer.id, room, font, from_end=True), "black", font)
     return part
