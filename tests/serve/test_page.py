@@ -17,7 +17,10 @@ from rsretrieval import Retriever
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"),
+]
 AXE = (Path(__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 PATIENCE = 60  # seconds, for a busy machine
 WIDE, NARROW = {"width": 1600, "height": 900}, {"width": 400, "height": 800}
@@ -57,7 +60,7 @@ def opened(browser: Any, address: str) -> Iterator[Open]:
         page.set_default_timeout(PATIENCE * 1000)
         page.on("pageerror", lambda error: wrong.append(f"an error: {error}"))
         page.on("console", lambda said: wrong.extend([said.text] if said.type in ("error", "warning") else []))
-        page.on("dialog", lambda dialog: (wrong.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", lambda dialog: wrong.append(f"a dialog: {dialog.message}"))
         page.on("request", lambda asked: wrong.extend([] if asked.url.startswith(own) else [f"asks {asked.url}"]))
         if before:
             before(page)
@@ -411,7 +414,7 @@ def test_a_base_map_is_drawn_and_nothing_else_is_asked(opened: Open, archive: Pa
 
 def test_a_token_is_needed_once(opened: Open, archive: Path, retriever: Retriever) -> None:
     with running(archive, retriever, token="an-open-secret") as place:
-        page = opened("token=an-open-secret&text=two+planes", at=place, allow=("404",))
+        page = opened("token=an-open-secret&text=two+planes", at=place)
         page.wait_for_selector(".card")
         assert parameters(page) == {"text": ["two planes"]}
         page.reload()

@@ -114,7 +114,8 @@ def _error(status: int, sentence: str) -> Response:
 def _with_cookie(place: str, name: str, value: str, *, is_secure: bool) -> Response:
     """A page that leads to a place of ours: a redirect that another site's link began would come without the cookie."""
     address = escape(place, quote=True)
-    page = f'<!doctype html><meta http-equiv="refresh" content="0;url={address}"><a href="{address}">open</a>'
+    icon = '<link rel="icon" href="/static/icon.svg">'  # none would be asked for otherwise
+    page = f'<!doctype html>{icon}<meta http-equiv="refresh" content="0;url={address}"><a href="{address}">open</a>'
     answer = HTMLResponse(page, headers={"Cache-Control": "no-store"})
     answer.set_cookie(name, value, httponly=True, samesite="strict", secure=is_secure)
     return answer
