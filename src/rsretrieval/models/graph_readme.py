@@ -64,7 +64,7 @@ def _is_small(about: Mapping[str, Any]) -> bool:
 
 def _imports(form: Form) -> list[str]:
     return [
-        "import re",
+        "import itertools, re, zlib",
         "import numpy as np",
         "import open_clip, transformers  # whichever the tokeniser is of",
         "import onnxruntime" if form == "onnx" else "import torch",
@@ -103,6 +103,7 @@ def _texts(about: Mapping[str, Any], config: EncoderConfig) -> list[str]:
 def _tokens(config: TowerConfig) -> str:
     """The call of a tokeniser, that gives arrays by name."""
     from rsretrieval.models.towers.architectures import read_definition
+    from rsretrieval.models.towers.ngrams import IDS
 
     tokenizer: Any = tokenizer_of(config)
     place = config.name.rpartition("/towers/")[2]
@@ -116,6 +117,12 @@ def _tokens(config: TowerConfig) -> str:
                 source = f"'towers/{place.removesuffix('.json')}', {inner.context_length}"
                 call = f"tokenizer.HFTokenizer({source}, **{options})"
         return f"{{'input_ids': open_clip.{call}(texts).numpy()}}"
+    if config.library == "ngrams":
+        run = "zlib.crc32(' '.join(words[i:i + n]).encode())"
+        lengths, starts = f"for n in range(1, {tokenizer.longest + 1})", "for i in range(len(words) - n + 1)"
+        runs = f"[{run} % {tokenizer.buckets} + 1 {lengths} {starts}]"
+        rows = f"[{runs} or [0] for words in map(str.split, map(str.lower, texts))]"
+        return f"{{'{IDS}': np.array([*itertools.zip_longest(*{rows}, fillvalue=0)], np.int64).T}}"
     length, padding = getattr(tokenizer, "max_tokens", None), getattr(tokenizer, "padding", True)
     cut = f"padding={padding!r}, truncation=True, max_length={length or tokenizer.context}, return_tensors='np'"
     side = ", padding_side='right'" if length else ""
