@@ -370,7 +370,9 @@ def test_results_and_map_follow_each_other(opened: Open) -> None:
     until(page, is_pointed, [tile, True])
     page.mouse.move(5, 5)
     until(page, is_pointed, [tile, False])
-    colours = page.evaluate(f"async () => {MAP}.map.querySourceFeatures('results').map((one) => one.properties)")
+    features = f"{MAP}.map.querySourceFeatures('results').map((one) => one.properties)"
+    until(page, f"async ([key]) => {features}.some((one) => one.key === key)", [tile])  # its square is drawn
+    colours = page.evaluate(f"async () => {features}")
     shade = page.locator(f".card[data-key='{tile}']").evaluate("card => card.style.getPropertyValue('--shade')")
     assert {one["colour"] for one in colours if one["key"] == tile} == {shade}
     assert len({one["colour"] for one in colours}) > 10
