@@ -79,8 +79,8 @@ def test_every_row_of_the_ablation_starts(
     run, base = tmp_path / "run", row.with_name("base.yaml")
     stages = yaml.safe_load(row.read_text()).get("schedule", {}).get("stages", [{"losses": {"contrastive": 1}}])
     limits = ["--trainer.log_every_n_steps=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
-    small = tiny(run, tiny_data, tiny_bert, tiny_clip, base)
-    cli.main(["fit", "-c", "rsicd_lite", *small[:2], "-c", str(row), *small[2:], *limits])
+    small = tiny(run, tiny_data, tiny_bert, tiny_clip, row if "split_heads" in row.read_text() else base)
+    cli.main(["fit", "-c", "rsicd_lite", "-c", str(base), "-c", str(row), *small[2:], *limits])
     figures = next(run.rglob("metrics.csv")).read_text().splitlines()[0].split(",")
     assert {"val/mR", *(f"train/{loss}" for loss in stages[0]["losses"])} <= set(figures)
 

@@ -44,7 +44,7 @@ def append(folder: Path, model: str, *, count: int = 3, first: int = 100) -> Non
     embed(model, str(folder.parent / "images"), str(folder), workers=1)
 
 
-@pytest.mark.parametrize("kind", ["flat", "lancedb"])
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "lancedb"])
 def test_new_rows_are_found_and_no_request_fails(changing: Path, model: str, retriever: Retriever, kind: str) -> None:
     build_index(changing, kind, sample=5)
     with serve(changing, retriever) as client:
