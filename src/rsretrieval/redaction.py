@@ -34,6 +34,11 @@ def redacted(text: str) -> str:
     return _PARAMETER.sub(rf"\1={HIDDEN}", _USER.sub(HIDDEN, text))
 
 
+def error_line(error: BaseException) -> str:
+    """An error as the command line says it, without secrets."""
+    return redacted(f"rsretrieval: {type(error).__name__}: {error}")
+
+
 def redacted_values(values: Any) -> Any:  # noqa: ANN401 - plain values of any shape
     """Plain values, each text in them by :func:`redacted`.
 

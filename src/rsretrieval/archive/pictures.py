@@ -54,17 +54,22 @@ def picture(
     """
     item = input_of(folder, about, source)
     reader = reader_of(folder, about, item.name, max_side)
-    left, top, right, bottom = pixel_bbox
     if source != item.name:
         for piece in reader.pieces(item):
             if piece.id == source:
                 return loaded(reader, piece)
         raise ArchiveError(f"'{item.place}' no longer holds '{source}': embed it again")
-    longest = max(right - left, bottom - top)
-    sides = [max(1, round(side * min(1, max_side / longest))) for side in (right - left, bottom - top)]
     piece = next(iter(reader.pieces(item)))
-    part = None if piece.part is None else Tile(left, top, right - left, bottom - top, *sides)
+    part = None if piece.part is None else window(pixel_bbox, max_side)
     return loaded(reader, piece._replace(part=part))
+
+
+def window(pixel_bbox: Sequence[int], max_side: int) -> Tile:
+    """A part of a raster, read no longer than ``max_side`` pixels; the box is left, top, right, bottom."""
+    left, top, right, bottom = pixel_bbox
+    shrink = min(1.0, max_side / max(right - left, bottom - top))
+    sides = [max(1, round(side * shrink)) for side in (right - left, bottom - top)]
+    return Tile(left, top, right - left, bottom - top, *sides)
 
 
 def loaded(reader: Reader, piece: Piece) -> Image.Image:

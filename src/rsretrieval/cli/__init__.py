@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from rsretrieval import __version__
 from rsretrieval.cli.help import cached_help
-from rsretrieval.redaction import redacted
+from rsretrieval.redaction import error_line, redacted
 
 TRAINER = "rsretrieval.cli.trainer"
 COMMANDS = {
@@ -92,8 +92,7 @@ def entry() -> NoReturn:
     except Exception as error:
         if os.environ.get("RSRETRIEVAL_TRACEBACK") or not _is_for_user(error):
             raise
-        message = redacted(f"rsretrieval: {type(error).__name__}: {error}")
-        sys.exit(f"{message}\n(RSRETRIEVAL_TRACEBACK=1 shows where it was raised)")
+        sys.exit(f"{error_line(error)}\n(RSRETRIEVAL_TRACEBACK=1 shows where it was raised)")
     sys.exit(0)
 
 

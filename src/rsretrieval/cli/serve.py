@@ -18,14 +18,13 @@ from jsonargparse import ArgumentParser
 
 from rsretrieval.cli.plugins import add_plugins, load_plugins
 from rsretrieval.lazy import needs
-from rsretrieval.redaction import redacted
+from rsretrieval.redaction import error_line
 
 if TYPE_CHECKING:
     from rsretrieval.serve.settings import Settings
 
 log = logging.getLogger(__name__)
 EXTRA = ("fastapi", "uvicorn", "python_multipart", "rasterio", "duckdb")
-OF_THE_ARCHIVE = ("model", "kind", "device", "trust_remote_code")
 MOST_CONNECTIONS = 512
 DESCRIPTION = """Serve an archive that `rsretrieval embed` and `rsretrieval index` made: a page to search by text, by
 picture and by place, and the JSON API that it uses (/openapi.json).
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _refuse(error: Exception) -> NoReturn:
-    sys.stderr.write(redacted(f"rsretrieval: {type(error).__name__}: {error}") + "\n")
+    sys.stderr.write(error_line(error) + "\n")
     sys.exit(2)
 
 

@@ -89,6 +89,10 @@ class Heat(NamedTuple):
     low: float
     high: float
 
+    def colours(self) -> NDArray[np.uint8]:
+        """``(height / shrink, width / shrink, 3)``: from blue (low) over green to red (high)."""
+        return np.asarray(cv2.cvtColor(cv2.applyColorMap(self.values, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB), np.uint8)
+
 
 class Peak(NamedTuple):
     """A place where a map is highest in its surroundings.

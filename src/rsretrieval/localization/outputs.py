@@ -29,9 +29,9 @@ PeaksFormat = Literal["geojson", "gpkg"]
 
 def heat_picture(heat: Heat) -> Image.Image:
     """From blue (low) over green to red (high); grey where there is no data."""
-    colours = cv2.cvtColor(cv2.applyColorMap(heat.values, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-    colours[~heat.valid] = 128
-    picture = Image.fromarray(colours)
+    shown = heat.colours()
+    shown[~heat.valid] = 128
+    picture = Image.fromarray(shown)
     picture.thumbnail((SIDE, SIDE))
     return picture
 

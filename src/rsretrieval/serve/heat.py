@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -90,8 +89,7 @@ def png(found: Windows, vectors: NDArray[np.float32], query: NDArray[np.float32]
     side = int(max(found[0, 2] - found[0, 0], 2)) // 2 * 2 + 1
     scene = SceneWindows(found, vectors, width, height, Path())
     heat = heat_map(scene, query, Smoothing("gaussian", side))
-    colours = cv2.cvtColor(cv2.applyColorMap(heat.values, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGBA)
-    colours[..., 3] = np.where(heat.valid, heat.values, 0)
+    colours = np.dstack([heat.colours(), np.where(heat.valid, heat.values, 0).astype(np.uint8)])
     content = io.BytesIO()
     Image.fromarray(colours).resize((width, height)).save(content, "PNG")
     return content.getvalue()

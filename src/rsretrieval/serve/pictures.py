@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from rsretrieval.archive.pictures import input_of, loaded, reader_of
+from rsretrieval.archive.pictures import input_of, loaded, reader_of, window
 from rsretrieval.archive.pieces import Piece, Reader
 from rsretrieval.archive.rasters.tiles import Tile
 from rsretrieval.embeddings import ArchiveError
@@ -56,7 +56,7 @@ class Pictures:
             raise ArchiveError(f"the archive's files no longer hold '{source}': embed them again")
         piece = pieces[source]
         if isinstance(piece.part, Tile):
-            piece = piece._replace(part=_tile(pixel_bbox, side))
+            piece = piece._replace(part=window(pixel_bbox, side))
         picture = loaded(reader, piece)
         picture.thumbnail((side, side))
         return picture
@@ -85,7 +85,7 @@ class Pictures:
             max(0, left - across), max(0, top - down),
             min(raster.width, right + across), min(raster.height, bottom + down),
         )  # fmt: skip
-        picture = loaded(reader, piece._replace(part=_tile(box, side)))
+        picture = loaded(reader, piece._replace(part=window(box, side)))
         scale = picture.width / (box[2] - box[0])
         draw = ImageDraw.Draw(picture)
         for inset, colour in FRAMES:
@@ -124,14 +124,6 @@ class Pictures:
             while len(self._open) > OPEN:
                 self._open.popitem(last=False)
         return reader, found
-
-
-def _tile(box: Sequence[int], side: int) -> Tile:
-    """A window, read no longer than ``side``."""
-    left, top, right, bottom = box
-    shrink = min(1.0, side / max(right - left, bottom - top))
-    sides = [max(1, round(length * shrink)) for length in (right - left, bottom - top)]
-    return Tile(left, top, right - left, bottom - top, *sides)
 
 
 def jpeg(picture: Image.Image, quality: int = 90) -> bytes:

@@ -42,7 +42,7 @@ def key_of(id_: str) -> str:
         >>> key_of("a/b.tif#0,0,9,9")
         'YS9iLnRpZiMwLDAsOSw5'
     """
-    return base64.urlsafe_b64encode(id_.encode()).decode().rstrip("=")
+    return _encoded(id_.encode())
 
 
 def id_of(key: str) -> str:
@@ -58,6 +58,10 @@ def id_of(key: str) -> str:
     if key_of(id_) != key:
         raise UnknownKeyError
     return id_
+
+
+def _encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
 
 def _decoded(text: str) -> bytes:
@@ -76,7 +80,7 @@ def _decoded(text: str) -> bytes:
 
 def picture_term(vector: NDArray[np.float32]) -> str:
     """A picture's vector ``(d,)`` as a term of an address, each number in eight bits."""
-    return base64.urlsafe_b64encode(quantise(vector[None], "int8").tobytes()).decode().rstrip("=")
+    return _encoded(quantise(vector[None], "int8").tobytes())
 
 
 def picture_vector(term: str, width: int) -> NDArray[np.float32]:

@@ -31,11 +31,13 @@ def for_inference(network: nn.Module) -> nn.Module:
         return network  # sharded, or without a count of changes
     state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
     if network not in _FOLDED or _FOLDED[network][0] != state:
-        _FOLDED[network] = (state, _fold(copy.deepcopy(network)))
+        folded = copy.deepcopy(network)
+        _fold(folded)
+        _FOLDED[network] = (state, folded.to(memory_format=torch.channels_last))
     return _FOLDED[network][1]
 
 
-def _fold(network: nn.Module) -> nn.Module:
+def _fold(network: nn.Module) -> None:
     """In place. In this family a batch norm stands right after its convolution, and none after anything else."""
     children = list(network.named_children())
     for (name, convolution), (next_name, norm) in pairwise(children):
@@ -45,4 +47,3 @@ def _fold(network: nn.Module) -> nn.Module:
             setattr(network, next_name, nn.Sequential(rest.drop, rest.act))
     for child in network.children():
         _fold(child)
-    return network.to(memory_format=torch.channels_last)
