@@ -1,8 +1,8 @@
 """Everything that knows about processes; each function also works where there is only one.
 
 Gradients: every rank gathers the embeddings of all ranks with :func:`gather` and computes the loss of the whole
-batch. Its backward adds what all ranks ask of a rank's rows, and DDP's mean over the ranks then gives the gradient of
-one process that holds the whole batch.
+batch, or its own rows' part of it (:func:`sum_of_ranks`). The backward of the first adds what all ranks ask of a rank's
+rows, and DDP's mean over the ranks then gives the gradient of one process that holds the whole batch.
 """
 
 from __future__ import annotations
@@ -53,6 +53,34 @@ def gather(tensor: Tensor, sizes: Sequence[int]) -> Tensor:
         parts = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(parts, padded)
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def sum_of_ranks(part: Tensor) -> Tensor:
+    """The sum over the ranks of a loss of which each computes a part, with the gradient that DDP's mean makes whole.
+
+    Args:
+        part: ``()`` of this rank; the sum of all is the loss of the global batch.
+
+    Example:
+        >>> sum_of_ranks(torch.tensor(1.5))
+        tensor(1.5000)
+    """
+    if not is_distributed():
+        return part
+    total = part.detach().clone()
+    dist.all_reduce(total)
+    scaled = part * dist.get_world_size()
+    return scaled + (total - scaled.detach())
+
+
+def rows_of_all(part: Tensor, rows: slice, count: int) -> Tensor:
+    """``(count,)``: what each rank has for its own ``rows``, put together; without gradients."""
+    if not is_distributed():
+        return part
+    whole = part.new_zeros(count)
+    whole[rows] = part
+    dist.all_reduce(whole)
+    return whole
 
 
 def gather_objects(value: T) -> list[T]:

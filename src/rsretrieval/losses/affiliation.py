@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
-from rsretrieval.losses.membership import same_id, soft_membership
+from rsretrieval.losses.membership import EPSILON, same_id, soft_membership
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.types import PairedEmbeddings
 
@@ -41,15 +41,35 @@ def affiliation_loss(
         >>> affiliation_loss(image=eye, text=eye, scenes=torch.tensor([3, 3]), temperature=0.07)
         tensor(0.6931)
     """
-    members = same_id(scenes)
     if leave_one_out:
-        members = members & ~torch.eye(len(members), dtype=torch.bool, device=members.device)
-    centred = members.any(1)
-    membership = soft_membership(members, image.dtype)  # (B, B)
+        return _without_oneself(image, text, scenes, temperature)
+    # A centre depends on the scene alone: there are C of them, each as often as the scene has pairs.
+    _, kind, numbers = torch.unique(scenes, return_inverse=True, return_counts=True)
+    counts = numbers.to(image.dtype)
+    weights = (counts + EPSILON * len(scenes))[:, None] * temperature
+
+    def centres(embeddings: Tensor) -> Tensor:
+        sums = embeddings.new_zeros(len(counts), embeddings.shape[1]).index_add(0, kind, embeddings)
+        over_temperature: Tensor = (sums + EPSILON * embeddings.sum(0)) / weights  # (C, d)
+        return over_temperature
+
+    image_to_centre = image @ centres(text).T  # (B, C)
+    centre_to_text = centres(image) @ text.T  # (C, B)
+    to_centre = F.log_softmax(image_to_centre + counts.log(), dim=1) - counts.log()
+    to_text = F.log_softmax(centre_to_text, dim=1)
+    loss: Tensor = -(to_centre.gather(1, kind[:, None]).mean() + to_text.gather(0, kind[None]).mean()) / 2
+    return loss
+
+
+def _without_oneself(image: Tensor, text: Tensor, scenes: Tensor, temperature: Tensor | float) -> Tensor:
+    members = same_id(scenes, image.dtype).fill_diagonal_(0)
+    centred = members.sum(1) > 0
+    membership = soft_membership(members)  # (B, B)
     image_to_centre = image @ (membership @ text).T / temperature
     centre_to_text = (membership @ image) @ text.T / temperature
     terms = sum(F.log_softmax(s, dim=1).diagonal() for s in (image_to_centre, centre_to_text))
-    return -(terms * centred).sum() / centred.sum().clamp(min=1) / 2
+    loss: Tensor = -(terms * centred).sum() / centred.sum().clamp(min=1) / 2
+    return loss
 
 
 @register_loss("affiliation")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
-from rsretrieval.losses.membership import same_id, soft_membership
+from rsretrieval.distributed import sum_of_ranks
+from rsretrieval.losses.membership import soft_membership
 from rsretrieval.losses.registry import LossContext, register_loss
+from rsretrieval.losses.similarity import Similarity, log_sum_exp, positives
 from rsretrieval.types import PairedEmbeddings
 
 
@@ -49,13 +50,17 @@ def contrastive_loss(
         ... )
         tensor(0.4741)
     """
-    similarity = image @ text.T / temperature  # (B, B)
+    return contrastive_part(Similarity(image, text, image_ids, temperature), caption_values, text_ids)
+
+
+def contrastive_part(similarity: Similarity, caption_values: Tensor | None, text_ids: Tensor | None) -> Tensor:
+    """What the rows of ``similarity`` add to :func:`contrastive_loss` of the batch, whose arguments the others are."""
+    of_images, of_texts, rows = similarity.of_images, similarity.of_texts, similarity.rows
     if caption_values is not None:
-        similarity = similarity * caption_values
-    positives = same_id(image_ids) if text_ids is None else same_id(image_ids) | same_id(text_ids)
-    targets = soft_membership(positives, similarity.dtype)
-    rows, columns = (-(targets * F.log_softmax(s, dim=1)).sum(1).mean() for s in (similarity, similarity.T))
-    return (rows + columns) / 2
+        of_images, of_texts = of_images * caption_values, of_texts * caption_values[rows, None]
+    targets = soft_membership(positives(similarity, text_ids))  # (R, B), of both directions; the rows sum to 1
+    total = log_sum_exp(of_images).sum() + log_sum_exp(of_texts).sum() - (targets * (of_images + of_texts)).sum()
+    return total / (2 * len(similarity.image))
 
 
 @register_loss("contrastive")
@@ -69,11 +74,5 @@ def _weighted_contrastive(pairs: PairedEmbeddings, context: LossContext) -> Tens
 
 
 def _loss_of_pairs(pairs: PairedEmbeddings, context: LossContext, caption_values: Tensor | None) -> Tensor:
-    return contrastive_loss(
-        image=pairs.image,
-        text=pairs.text,
-        image_ids=pairs.image_ids,
-        temperature=context.temperature,
-        caption_values=caption_values,
-        text_ids=pairs.text_ids if context.config.share_captions else None,
-    )
+    text_ids = pairs.text_ids if context.config.share_captions else None
+    return sum_of_ranks(contrastive_part(context.similarity, caption_values, text_ids))

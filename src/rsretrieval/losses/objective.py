@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rsretrieval.losses.config import PAPER_TEMPERATURE, SIGLIP_BIAS, ObjectiveConfig
 from rsretrieval.losses.registry import LOSSES, LossContext
+from rsretrieval.losses.similarity import Similarity
 from rsretrieval.registry import UnknownNameError
 from rsretrieval.types import PairedEmbeddings
 
@@ -76,19 +77,21 @@ class Objective(nn.Module):
             # before the backward pass.
             temperature.data.clamp_(min=self.least_temperature)
         with torch.autocast(pairs.image.device.type, enabled=False):  # cosines over 0.07 need more digits than bf16 has
-            values = {name: self._value(name, pairs, local, epoch) for name in losses}
+            similarity = Similarity(pairs.image, pairs.text, pairs.image_ids, self.temperature, local)
+            values = {name: self._value(name, pairs, similarity, epoch) for name in losses}
         # A loss that the stage leaves out leaves its temperature without a gradient, which DDP reports as an error.
         idle = 0.0 * torch.stack(list(self.parameters())).sum()
         total = sum((weight * values[name] for name, weight in losses.items()), start=idle)
         return {**values, "loss": total}
 
-    def _value(self, name: str, pairs: PairedEmbeddings, local: slice, epoch: int) -> Tensor:
+    def _value(self, name: str, pairs: PairedEmbeddings, similarity: Similarity, epoch: int) -> Tensor:
         context = LossContext(
             config=self.config,
             temperature=self.temperature,
             affiliation_temperature=self.affiliation_temperature,
             epoch=epoch,
-            local=local,
+            local=similarity.rows,
+            similarity=similarity,
             options=self.config.options.get(name, {}),
             bias=self.bias,
         )

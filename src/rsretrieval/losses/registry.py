@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from rsretrieval.losses.config import ObjectiveConfig
+from rsretrieval.losses.similarity import Similarity
 from rsretrieval.registry import Registry
 from rsretrieval.types import PairedEmbeddings
 
@@ -23,6 +24,7 @@ class LossContext:
         affiliation_temperature: ``()``, the learnable divisor of the affiliation loss's products.
         epoch: counted from 0.
         local: rows of the global batch that this process encoded.
+        similarity: of the ``local`` pairs to the batch, one for all losses of a step; computed when it is asked for.
         options: ``config.options`` of this loss; empty where the configuration has none.
         bias: ``()``, the learnable one that the sigmoid loss adds to its scores; None where the objective has none.
     """
@@ -32,6 +34,7 @@ class LossContext:
     affiliation_temperature: Tensor
     epoch: int
     local: slice
+    similarity: Similarity
     options: Mapping[str, Any]
     bias: Tensor | None = None
 
@@ -46,8 +49,9 @@ class LossTerm(Protocol):
 
     Returns:
         A scalar, differentiable in ``pairs.image`` or ``pairs.text``: the loss of the whole global batch, computed
-        alike on every process. (DDP averages the gradients of the processes: a term that is computed from the
-        ``local`` rows alone is therefore averaged over the processes.)
+        alike on every process, or what the ``local`` pairs add to it, through
+        :func:`rsretrieval.distributed.sum_of_ranks`. (DDP averages the gradients of the processes: a term that is
+        computed from the ``local`` rows alone is otherwise averaged over the processes.)
 
     The embeddings must not be written to. A setting of a loss's own comes from the configuration,
     ``objective.options: {NAME: {...}}``, and arrives as ``context.options``.

@@ -9,11 +9,17 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
+from rsretrieval.distributed import rows_of_all, sum_of_ranks
 from rsretrieval.losses.membership import EPSILON, same_id
 from rsretrieval.losses.registry import LossContext, register_loss
+from rsretrieval.losses.similarity import Similarity
 from rsretrieval.types import PairedEmbeddings
+
+LARGE = 1e30
+"""Taken off the similarity of what is no negative."""
 
 
 def hardest_negatives(similarity: Tensor, image_ids: Tensor, *, exclude_positives: bool = True) -> Tensor:
@@ -32,9 +38,12 @@ def hardest_negatives(similarity: Tensor, image_ids: Tensor, *, exclude_positive
         >>> hardest_negatives(similarity, image_ids=torch.tensor([5, 5, 6]))
         tensor([2, 2, 1])
     """
-    if exclude_positives:
-        similarity = similarity.masked_fill(same_id(image_ids), -torch.inf)
-    return similarity.argmax(1)
+    own = same_id(image_ids, similarity.dtype) if exclude_positives else None
+    return _hardest(similarity, own)
+
+
+def _hardest(scores: Tensor, own: Tensor | None) -> Tensor:
+    return (scores if own is None else scores.sub(own, alpha=LARGE)).max(1).indices
 
 
 def scene_weight(beta: float, epoch: int, *, truncate: bool = False) -> float:
@@ -101,35 +110,60 @@ def scene_adaptive_loss(
         ... )
         tensor(0.7310)
     """
-    similarity = image @ text.T / temperature  # (B, B)
+    return scene_adaptive_part(
+        Similarity(image, text, image_ids, temperature), scenes, inter_weight, intra_weight, margin, exclude_positives
+    )
 
-    def side(scores: Tensor, embeddings: Tensor) -> Tensor:
-        hardest = hardest_negatives(scores, image_ids, exclude_positives=exclude_positives)
-        confusion = embeddings @ embeddings[hardest].T / temperature  # (B, B): Q
-        confusion = torch.where(confusion < margin, torch.zeros_like(confusion), confusion)
+
+def _next_below(number: float, dtype: torch.dtype) -> float:
+    """The next smaller number in ``dtype``: torch's threshold keeps what is above, the paper what is not below."""
+    return torch.tensor(number, dtype=dtype).nextafter(torch.tensor(-torch.inf, dtype=dtype)).item()
+
+
+def scene_adaptive_part(
+    similarity: Similarity,
+    scenes: Tensor,
+    inter_weight: float,
+    intra_weight: float,
+    margin: float,
+    exclude_positives: bool,
+) -> Tensor:
+    """What the rows of ``similarity`` add to :func:`scene_adaptive_loss`, whose arguments the others are."""
+    rows = similarity.rows
+    count = len(scenes)
+    same = similarity.same_image if exclude_positives else None
+    kinds, kind = torch.unique(scenes, return_inverse=True)
+    below = _next_below(margin, similarity.image.dtype)
+
+    def side(scores: Tensor, scaled: Tensor, embeddings: Tensor) -> Tensor:
+        # Several pairs have the same hardest negative, which is one column with their number.
+        hardest, times = torch.unique(rows_of_all(_hardest(scores.detach(), same), rows, count), return_counts=True)
+        confusion = F.threshold(scaled @ embeddings.index_select(0, hardest).T, below, 0)  # (R, H): Q
         # The softmax with a constant in its denominator, shifted by the row's maximum so that exp cannot overflow.
         shift = confusion.detach().amax(1, keepdim=True)
-        exponentials = (confusion - shift).exp()
+        columns = times[:, None] * F.one_hot(kind[hardest], len(kinds))  # (H, C)
+        of_kinds = (confusion - shift).exp() @ columns.to(confusion.dtype)
         constant = EPSILON * (-shift[:, 0]).exp()
-        total = exponentials.sum(1) + constant
-        within = (exponentials * (scenes[:, None] == scenes[hardest])).sum(1) / total
+        total = of_kinds.sum(1) + constant
+        within = of_kinds.gather(1, kind[rows, None])[:, 0] / total
         # Σ_j P_ij w_ij, written so that the nearly equal weights of both kinds do not cancel in float32.
-        return (inter_weight * (1 - constant / total) + (intra_weight - inter_weight) * within).mean()
+        loss: Tensor = (inter_weight * (1 - constant / total) + (intra_weight - inter_weight) * within).sum()
+        return loss
 
-    return (side(similarity, text) + side(similarity.T, image)) / 2
+    images, texts = similarity.scaled
+    sides = side(similarity.of_images, texts, similarity.text) + side(similarity.of_texts, images, similarity.image)
+    return sides / (2 * count)
 
 
 @register_loss("scene_adaptive")
 def _scene_adaptive(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
     config = context.config
-    return scene_adaptive_loss(
-        image=pairs.image,
-        text=pairs.text,
-        image_ids=pairs.image_ids,
-        scenes=pairs.scenes,
-        temperature=context.temperature,
-        inter_weight=scene_weight(config.beta_inter, context.epoch, truncate=config.truncate_weights),
-        intra_weight=scene_weight(config.beta_intra, context.epoch, truncate=config.truncate_weights),
-        margin=config.margin,
-        exclude_positives=config.exclude_positives,
+    part = scene_adaptive_part(
+        context.similarity,
+        pairs.scenes,
+        scene_weight(config.beta_inter, context.epoch, truncate=config.truncate_weights),
+        scene_weight(config.beta_intra, context.epoch, truncate=config.truncate_weights),
+        config.margin,
+        config.exclude_positives,
     )
+    return sum_of_ranks(part)

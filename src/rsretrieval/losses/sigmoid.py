@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
+from rsretrieval.distributed import sum_of_ranks
 from rsretrieval.losses.config import SIGLIP_BIAS
-from rsretrieval.losses.membership import same_id
 from rsretrieval.losses.registry import LossContext, register_loss
+from rsretrieval.losses.similarity import Similarity, positives
 from rsretrieval.types import PairedEmbeddings
 
 
@@ -45,19 +46,17 @@ def sigmoid_loss(
         >>> sigmoid_loss(image=eye, text=eye, image_ids=torch.arange(2), temperature=1.0, bias=0.0)
         tensor(1.0064)
     """
-    scores = image @ text.T / temperature + bias  # (B, B)
-    positives = same_id(image_ids) if text_ids is None else same_id(image_ids) | same_id(text_ids)
-    signs = positives.to(scores.dtype) * 2 - 1
-    return -F.logsigmoid(signs * scores).sum() / len(image)
+    return sigmoid_part(Similarity(image, text, image_ids, temperature), bias, text_ids)
+
+
+def sigmoid_part(similarity: Similarity, bias: Tensor | float, text_ids: Tensor | None) -> Tensor:
+    """What the rows of ``similarity`` add to :func:`sigmoid_loss` of the batch, whose arguments the others are."""
+    signs = 2 * positives(similarity, text_ids) - 1  # (R, B)
+    return -F.logsigmoid(signs * (similarity.of_images + bias)).sum() / len(similarity.image)
 
 
 @register_loss("sigmoid")
 def _sigmoid(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
-    return sigmoid_loss(
-        image=pairs.image,
-        text=pairs.text,
-        image_ids=pairs.image_ids,
-        temperature=context.temperature,
-        bias=SIGLIP_BIAS if context.bias is None else context.bias,
-        text_ids=pairs.text_ids if context.config.share_captions else None,
-    )
+    bias = SIGLIP_BIAS if context.bias is None else context.bias
+    text_ids = pairs.text_ids if context.config.share_captions else None
+    return sum_of_ranks(sigmoid_part(context.similarity, bias, text_ids))

@@ -36,10 +36,11 @@ def triplet_loss(
     """
     similarity = image @ text.T  # (B, B)
     positive = similarity.diagonal()
-    own = same_id(torch.arange(len(similarity), device=similarity.device) if image_ids is None else image_ids)
+    ids = torch.arange(len(similarity), device=similarity.device) if image_ids is None else image_ids
+    foreign = 1 - same_id(ids, similarity.dtype)
 
     def side(scores: Tensor) -> Tensor:
-        cost = (margin + scores - positive[:, None]).clamp(min=0).masked_fill(own, 0)
+        cost = (margin + scores - positive[:, None]).clamp(min=0) * foreign
         return (cost.amax(1) if hardest else cost).sum()
 
     return side(similarity) + side(similarity.T)
