@@ -12,7 +12,7 @@ from PIL import Image
 
 from rsretrieval import RetrievalDataModule, RetrievalModule, TowerConfig
 from rsretrieval.data import Columns, Record, Source, register_dataset
-from rsretrieval.data.scenes import guessed_scenes
+from rsretrieval.data.scenes import guessed_scenes, stated_scenes
 from rsretrieval.metrics import HubnessConfig, graded_retrieval, recall_ceiling, retrieval_recall
 from rsretrieval.training import Stage, figures_table
 from rsretrieval.training.callbacks import RetrievalReport, ValueGuidedLearning
@@ -136,8 +136,8 @@ def test_guessed_scenes_are_counted(tmp_path: Path, tiny_clip: str, caplog: pyte
     run("validate", tmp_path, tiny_clip, data("some"))
     assert "of 2 scenes; that of 1 images is guessed from their captions" in caplog.text
     records = ScenesAndCaptions("none", Columns()).records("valid")
-    assert guessed_scenes(records) == 0  # each is a class of its own
-    assert guessed_scenes(records, {"3.png": "pier"}) == 15
+    assert guessed_scenes(stated_scenes(records)) == 0  # each is a class of its own
+    assert guessed_scenes(stated_scenes(records, {"3.png": "pier"})) == 15
 
 
 def test_hubness_corrected_figures_follow_the_protocol(tmp_path: Path, tiny_clip: str) -> None:

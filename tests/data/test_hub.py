@@ -389,7 +389,8 @@ data = RetrievalDataModule("hub", sys.argv[1], Columns(**options.pop("columns", 
                            eval_batch_size=4, augmentation="none", word_deletion=0, num_workers=0, **options)
 table = data.table("train")
 grey = {name: data.stream("train").image(row).getpixel((0, 0))[0] for row, name in enumerate(table.names)}
-print(json.dumps({"captions": table.captions, "grey": grey, "scenes": [table.scene_names[n] for n in table.scenes]}))
+scenes = [table.scene_names[n] for n in table.scenes]
+print(json.dumps({"captions": list(table.captions), "grey": grey, "scenes": scenes}))
 """
 
 

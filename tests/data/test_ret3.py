@@ -84,7 +84,7 @@ def describe(source, split, **options):
     table, stream = data.table(split), data.stream(split)
     greys = [stream.image(row).getpixel((0, 0))[0] for row in range(len(table.names))]
     scenes = [table.scene_names[number] for number in table.scenes]
-    return {"names": table.names, "captions": table.captions, "greys": greys, "scenes": scenes,
+    return {"names": table.names, "captions": list(table.captions), "greys": greys, "scenes": scenes,
             "revision": data.source.revision}
 
 for source, split, options in json.loads(sys.argv[1]):

@@ -23,7 +23,7 @@ from rsretrieval.data import (
 from rsretrieval.data.captions import clean, delete_words, length_values
 from rsretrieval.data.datasets.holdout import HoldoutSource
 from rsretrieval.data.order import training_pairs
-from rsretrieval.data.scenes import scene_names
+from rsretrieval.data.scenes import scene_names, stated_scenes
 from rsretrieval.data.transforms import AUGMENTATIONS, evaluation, training
 from rsretrieval.types import text_ids
 
@@ -149,8 +149,9 @@ def test_scene_labels_in_their_order() -> None:
         Record("00005.jpg", ("pier",), "dock"),
     ]
     captions = [record.captions for record in records]
-    assert scene_names(records, captions, {"00004.jpg": "apron"}) == ["airport", "harbour", "harbour", "apron", "dock"]
-    assert len(set(scene_names([Record("1.jpg", ("a",)), Record("2.jpg", ("a",))], [["a"], ["a"]]))) == 2
+    labels, names = stated_scenes(records, {"00004.jpg": "apron"}), [record.filename for record in records]
+    assert scene_names(labels, names, captions) == ["airport", "harbour", "harbour", "apron", "dock"]
+    assert len(set(scene_names([None, None], ["1.jpg", "2.jpg"], [["a"], ["a"]]))) == 2
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
 SHORT, SHORT_VALUE = 0.7, 0.95  # of the mean length; inferred from the name of the release's data file
@@ -18,7 +20,12 @@ def clean(caption: str, max_words: int = 30) -> str:
         >>> clean("Two planes, parked near the Terminal .")
         'two planes parked near the terminal'
     """
-    return " ".join(_PUNCTUATION.sub(" ", caption.lower()).split()[:max_words])
+    return " ".join(words(caption)[:max_words])
+
+
+def words(caption: str) -> list[str]:
+    """Of a caption, in lower case and without punctuation."""
+    return _PUNCTUATION.sub(" ", caption.lower()).split()
 
 
 def cleaned_templates(templates: Sequence[str]) -> list[str]:
@@ -46,9 +53,13 @@ def length_values(captions: Sequence[str]) -> list[float]:
         >>> length_values(["a b c d", "a b c d", "a"])
         [1.0, 1.0, 0.95]
     """
-    lengths = [len(caption.split()) for caption in captions]
-    limit = SHORT * sum(lengths) / max(len(lengths), 1)
-    return [SHORT_VALUE if length < limit else 1.0 for length in lengths]
+    values: list[float] = values_of_lengths(np.array([len(caption.split()) for caption in captions], np.int64)).tolist()
+    return values
+
+
+def values_of_lengths(lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """:func:`length_values` of ``(N,)`` captions whose numbers of words are known."""
+    return np.where(lengths < SHORT * int(lengths.sum()) / max(len(lengths), 1), SHORT_VALUE, 1.0)
 
 
 def cleaned_sentences(texts: Iterable[str], max_words: int) -> tuple[list[str], list[str]]:

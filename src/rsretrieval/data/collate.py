@@ -56,7 +56,8 @@ class Collate:
         """
         table = self.table
         pairs = [(sample.row, number) for sample in samples for number in sample.caption_numbers]
-        captions = [table.captions[row][number] for row, number in pairs]
+        of_samples = [(table.captions[sample.row], sample.caption_numbers) for sample in samples]
+        captions = [of_row[number] for of_row, numbers in of_samples for number in numbers]
         texts = captions
         if self.word_deletion is not None:
             texts = [delete_words(caption, self.word_deletion) for caption in captions]

@@ -7,15 +7,9 @@ batches. Rows of one block stay near each other, so that a stream reads a block 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rsretrieval.data.datasets.ragged import Ints, lengths
 from rsretrieval.data.table import Table
-
-Ints = NDArray[np.int64]
-
-
-def _caption_counts(table: Table) -> Ints:
-    return np.array([len(captions) for captions in table.captions], np.int64)
 
 
 def has_blocks(table: Table) -> bool:
@@ -36,15 +30,15 @@ def training_pairs(
         window: rows that are shuffled together where blocks hold several rows.
         shuffle: False keeps the source's order.
     """
-    counts = _caption_counts(table)
+    counts = lengths(table.captions)
     rng = np.random.default_rng([seed, epoch])
     if per_image is None:
         rows = np.repeat(np.arange(len(counts)), counts)
-        caption_numbers = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        caption_numbers = _turns(counts)
     else:
         start = np.random.default_rng(seed).integers(0, np.maximum(counts, 1))
         rows = np.repeat(np.arange(len(counts)), np.minimum(per_image, counts))
-        turn = np.concatenate([np.arange(min(per_image, count)) for count in counts])
+        turn = _turns(np.minimum(per_image, counts))
         caption_numbers = (start[rows] + epoch * per_image + turn) % counts[rows]
     blocks = np.array(table.blocks)
     if not shuffle:
@@ -56,7 +50,12 @@ def training_pairs(
         group = np.empty(len(blocks), np.int64)
         group[shuffled] = (np.cumsum(blocks[shuffled]) - blocks[shuffled]) // window
         order = np.lexsort((rng.random(len(rows)), np.repeat(group, blocks)[rows]))
-    return np.stack([rows, caption_numbers], axis=1)[order]
+    return np.stack([rows[order], caption_numbers[order]], axis=1)
+
+
+def _turns(counts: Ints) -> Ints:
+    """0 up to each count, one after the other."""
+    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def training_batches(pairs: Ints, batch_size: int, shard: tuple[int, int], *, take_turns: bool) -> list[Ints]:
@@ -79,7 +78,7 @@ def training_batches(pairs: Ints, batch_size: int, shard: tuple[int, int], *, ta
 
 def training_length(table: Table, per_image: int | None, batch_size: int, world: int) -> int:
     """How many batches :func:`training_batches` gives."""
-    counts = _caption_counts(table)
+    counts = lengths(table.captions)
     return int((counts if per_image is None else np.minimum(per_image, counts)).sum()) // (batch_size * world)
 
 

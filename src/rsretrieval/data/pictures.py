@@ -48,7 +48,7 @@ def labelled_rows(source: Source, split: str, scene_file: str | None = None) -> 
     """
     where = source.where(split)
     records, merged = rows.merge(checked(source.records(split), where), where)
-    by_file = read_scene_file(scene_file, records, split) if scene_file else None
+    by_file = read_scene_file(scene_file, [record.filename for record in records], split) if scene_file else None
     stated = [(row, label) for row, label in enumerate(stated_scenes(records, by_file)) if row not in merged]
     labelled = [(row, label) for row, label in stated if label is not None]
     classes = sorted({label for _, label in labelled})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -71,12 +69,6 @@ def trained_batches(position: Position, trainer: Any) -> int:  # noqa: ANN401 - 
     return min(position.batches, int(progress.current.processed))
 
 
-def rows_digest(table: Table) -> str:
-    """Equal for tables of the same rows, captions and blocks, wherever they were read from."""
-    content = json.dumps([table.names, table.captions, table.blocks]).encode()
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
 def division(data: Any, trainer: Any, table: Table | None) -> dict[str, Any]:  # noqa: ANN401
     """What decides how an epoch is divided into batches, for :func:`continues` to compare.
 
@@ -91,7 +83,7 @@ def division(data: Any, trainer: Any, table: Table | None) -> dict[str, Any]:  #
         **of_data,
         **of_trainer,
         "columns": asdict(data.columns),
-        "rows": None if table is None else rows_digest(table),
+        "rows": None if table is None else table.digest,
         "by_worker": None if table is None else has_blocks(table),
         "ranks_take_turns": None if table is None else not has_blocks(table),
     }

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import log
 from pathlib import Path, PurePath
 
@@ -17,23 +17,25 @@ from rsretrieval.data.datasets.values import Place, record
 logger = logging.getLogger(__name__)
 _PREFIX = re.compile(r"([A-Za-z]+(?:[_ ][A-Za-z]+)*)[_ -]?\d+$")
 _SET = re.compile(r"^(?:rsicd|rsitmd|ucm)_", re.IGNORECASE)  # before the authors' own name, in RET-3's archives
+_ZEROS = str.maketrans("123456789", "0" * 9)
 _ROW = re.compile(r"row \d+")  # the name of an image that has none
 
 
-def scene_names(
-    records: Sequence[Record], captions: Sequence[Sequence[str]], by_file: Mapping[str, str] | None = None
-) -> list[str]:
-    """A scene class for every record.
+def scene_names(labels: Sequence[str | None], names: Sequence[str], captions: Sequence[Sequence[str]]) -> Sequence[str]:
+    """A scene class for every row.
 
-    What has no column, file entry or prefix takes the class whose labelled captions its words fit best (multinomial
-    naive Bayes, add-one smoothing); where nothing is labelled, an image is a class of its own.
+    What has no label takes the class whose labelled captions its words fit best (multinomial naive Bayes, add-one
+    smoothing); where nothing is labelled, an image is a class of its own.
 
     Args:
-        records: the rows of a split.
+        labels: of the rows of a split, see :func:`scene_labels`.
+        names: file name of each row.
         captions: the cleaned captions of each row.
-        by_file: file name, with or without its folders, to class.
     """
-    labels = stated_scenes(records, by_file)
+    if None not in labels:
+        return labels  # type: ignore[return-value]
+    if not any(label is not None for label in labels):
+        return [f"image {name}" for name in names]
     words = [[word for caption in texts for word in caption.split()] for texts in captions]
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for label, of_row in zip(labels, words, strict=True):
@@ -45,32 +47,61 @@ def scene_names(
     def likelihood(label: str, of_row: Sequence[str]) -> float:
         return sum(log((counts[label][word] + 1) / (totals[label] + vocabulary)) for word in of_row)
 
-    def vote(record: Record, of_row: Sequence[str]) -> str:
-        return max(counts, key=lambda label: likelihood(label, of_row)) if counts else f"image {record.filename}"
+    def vote(of_row: Sequence[str]) -> str:
+        return max(counts, key=lambda label: likelihood(label, of_row))
 
-    return [
-        vote(record, of_row) if label is None else label
-        for record, label, of_row in zip(records, labels, words, strict=True)
-    ]
+    return [vote(of_row) if label is None else label for label, of_row in zip(labels, words, strict=True)]
 
 
-def stated_scenes(records: Sequence[Record], by_file: Mapping[str, str] | None = None) -> list[str | None]:
-    """The class of each record as far as a file, a column or the name says it; None instead of a guess."""
-    return [_label(record, by_file or {}) for record in records]
+def stated_scenes(records: Sequence[Record], by_file: Mapping[str, str] | None = None) -> Sequence[str | None]:
+    """:func:`scene_labels` of records."""
+    return scene_labels([record.filename for record in records], [record.scene for record in records], by_file)
 
 
-def guessed_scenes(records: Sequence[Record], by_file: Mapping[str, str] | None = None) -> int:
-    """How many records take their class by vote, as :func:`scene_names` gives it."""
-    without = stated_scenes(records, by_file).count(None)
-    return without if without < len(records) else 0
+def scene_labels(
+    names: Sequence[str], scenes: Sequence[str | None] | None = None, by_file: Mapping[str, str] | None = None
+) -> Sequence[str | None]:
+    """The class of each row as far as a file, a column or the name says it; None instead of a guess.
+
+    Args:
+        names: file name of each row.
+        scenes: of a column; None where there is none.
+        by_file: file name, with or without its folders, to class; it wins.
+    """
+    labels: Sequence[str | None] = scenes or [None] * len(names)
+    if by_file:
+        labels = [
+            by_file.get(name, by_file.get(_path(name).name, label)) for name, label in zip(names, labels, strict=True)
+        ]
+    if None not in labels:
+        return labels
+    # The digits of a name say nothing of its prefix, so that of many names few are looked at.
+    keys = "\n".join(names).translate(_ZEROS).split("\n")
+    keys = keys if len(keys) == len(names) else list(names)  # a name may have two lines
+    prefixes = {key: _prefix(key) for key in set(keys)}
+    stated = map(prefixes.__getitem__, keys)
+    return [prefix if label is None else label for prefix, label in zip(stated, labels, strict=True)]
 
 
-def read_scene_file(path: str, records: Sequence[Record], split: str) -> dict[str, str]:
+def guessed_scenes(labels: Sequence[str | None], merged: Set[int] = frozenset()) -> int:
+    """How many images take their class by vote, as :func:`scene_names` gives it.
+
+    Args:
+        labels: of the rows of a split, see :func:`scene_labels`.
+        merged: rows of an image that has an earlier one.
+    """
+    if None not in labels:
+        return 0
+    without = sum(label is None and row not in merged for row, label in enumerate(labels))
+    return without if without < len(labels) - len(merged) else 0
+
+
+def read_scene_file(path: str, names: Sequence[str], split: str) -> dict[str, str]:
     """File name to scene class, from a JSON.
 
     Args:
         path: of the JSON.
-        records: the rows of a split; where it lists none of them, the log says so.
+        names: file names of a split's images; where it lists none of them, the log says so.
         split: its name.
 
     Raises:
@@ -87,18 +118,20 @@ def read_scene_file(path: str, records: Sequence[Record], split: str) -> dict[st
         raise DataError(f"--data.scene_file: '{file}' is no JSON object of file names to classes: give such a file")
     places = ((name, Place(f"--data.scene_file: '{file}'", f"'{name}'", {})) for name in listed)
     scenes = {name: record({"scene": listed[name]}, 0, place).scene for name, place in places}
-    if not any({row.filename, PurePath(row.filename).name} & scenes.keys() for row in records):
+    if not any({name, PurePath(name).name} & scenes.keys() for name in names):
         logger.warning(
             "--data.scene_file %s lists none of the images of split '%s'; such as '%s' in it, and '%s' in the split",
-            *(file, split, next(iter(scenes), ""), records[0].filename if records else ""),
+            *(file, split, next(iter(scenes), ""), names[0] if names else ""),
         )
     return {name: scene for name, scene in scenes.items() if scene is not None}
 
 
-def _label(record: Record, by_file: Mapping[str, str]) -> str | None:
-    """The class that a file, a column or the file name's prefix says."""
-    path = PurePath(record.filename.strip().replace("\\", "/"))
-    prefix = None if _ROW.fullmatch(path.name) else _PREFIX.match(_SET.sub("", path.stem, count=1))
-    listed = by_file.get(record.filename, by_file.get(path.name))
-    scenes = (listed, record.scene, prefix[1].lower() if prefix else None)
-    return next((scene for scene in scenes if scene is not None), None)
+def _path(name: str) -> PurePath:
+    return PurePath(name.strip().replace("\\", "/"))
+
+
+def _prefix(name: str) -> str | None:
+    """The class that begins a file name, before its number."""
+    path = _path(name)
+    match = None if _ROW.fullmatch(path.name) else _PREFIX.match(_SET.sub("", path.stem, count=1))
+    return match[1].lower() if match else None

@@ -17,8 +17,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from rsretrieval.data.buffers import BufferRing
 from rsretrieval.data.collate import Collate, Sample
 from rsretrieval.data.datasets.base import BrokenRowError, DataError, Source
+from rsretrieval.data.datasets.ragged import Ints
 from rsretrieval.data.order import (
-    Ints,
     evaluation_batches,
     has_blocks,
     training_batches,
@@ -88,6 +88,7 @@ class RetrievalStream(IterableDataset[Batch]):
         self.buffers = 0
         """Set by a loader that copies a batch in time, see :class:`BufferRing`; 0 for new memory for each batch."""
         self._ring: BufferRing | None = None
+        self._layout: tuple[int, list[Ints]] | None = None  # of the epoch that was asked for last
         # Shared with workers, forked or not, that stay from epoch to epoch.
         self._position = torch.zeros(2, dtype=torch.int64)
         self._position.share_memory_()  # type: ignore[no-untyped-call]
@@ -134,6 +135,12 @@ class RetrievalStream(IterableDataset[Batch]):
 
     def batches(self, epoch: int) -> list[Ints]:
         """Of each batch of this rank, rows and caption numbers ``(B, 2)`` in training, rows ``(B,)`` in evaluation."""
+        epoch = epoch if self.train else 0
+        if self._layout is None or self._layout[0] != epoch:
+            self._layout = epoch, self._lay_out(epoch)
+        return self._layout[1]
+
+    def _lay_out(self, epoch: int) -> list[Ints]:
         if not self.train:
             return evaluation_batches(self.table, self.batch_size, self.shard)
         pairs = training_pairs(self.table, epoch, self.seed, self.captions_per_image, self.window, shuffle=self.shuffle)

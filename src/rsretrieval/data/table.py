@@ -5,14 +5,23 @@ The one place where a data set's captions are cleaned.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
-from rsretrieval.data.captions import clean, length_values
+import numpy as np
+import pyarrow as pa
+
+from rsretrieval.data.captions import clean, values_of_lengths, words
 from rsretrieval.data.datasets import rows, values
 from rsretrieval.data.datasets.base import DataError, Record, Source, check_broken
-from rsretrieval.data.scenes import guessed_scenes, read_scene_file, scene_names
+from rsretrieval.data.datasets.ragged import Ragged, lengths
+from rsretrieval.data.datasets.text_columns import TextColumns
+from rsretrieval.data.scenes import guessed_scenes, read_scene_file, scene_labels, scene_names
+from rsretrieval.data.words import word_counts
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +47,8 @@ class Table:
     """
 
     names: list[str]
-    captions: list[list[str]]
-    values: list[list[float]]
+    captions: Sequence[list[str]]
+    values: Sequence[list[float]]
     scenes: list[int]
     blocks: list[int]
     scene_names: list[str] = field(default_factory=list)
@@ -57,8 +66,17 @@ class Table:
     def evaluated(self) -> list[int]:
         """The rows of evaluation, one an image."""
         if self.needs_captions:
-            return [row for row, captions in enumerate(self.captions) if captions]
+            return np.flatnonzero(lengths(self.captions)).tolist()
         return [row for row in range(len(self.names)) if row not in self.merged]
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for tables of the same rows, captions and blocks, wherever they were read from."""
+        content = hashlib.blake2b(f"[{json.dumps(self.names)}, [".encode(), digest_size=16)
+        for row, captions in enumerate(self.captions):  # as json.dumps of all of them, which would take their memory
+            content.update(f"{', ' if row else ''}{json.dumps(captions)}".encode())
+        content.update(f"], {json.dumps(self.blocks)}]".encode())
+        return content.hexdigest()
 
 
 def build_table(
@@ -91,42 +109,40 @@ def build_table(
             in number.
     """
     where = source.where(split)
-    records = checked(source.records(split), where)
-    if needs_captions and records and not any(record.captions for record in records):
+    columns = source.text_columns(split) or _columns(checked(source.records(split), where), where)
+    names, merged = columns.names, columns.merged
+    if needs_captions and names and not len(columns.captions.flat):
         raise DataError(
-            f"{where} has no captions: none of its {len(records)} images, such as '{records[0].filename}', has one. "
+            f"{where} has no captions: none of its {len(names)} images, such as '{names[0]}', has one. "
             "Give a source with captions, or use its images alone (rsretrieval classify, rsretrieval predict)"
         )
-    records, merged = rows.merge(records, where)
-    if merged:
-        log.info(
-            "%s: %d rows are of %d images; an image has the captions of all its rows",
-            *(where, len(records), len(records) - len(merged)),
-        )
-    cleaned = [[clean(caption, max_words) for caption in record.captions] for record in records]
-    captions = [[text for text in texts if text] for texts in cleaned]
-    empty = [row for row, texts in enumerate(captions) if needs_captions and not texts and row not in merged]
-    broken = [records[row].filename for row in empty]
+    counts = np.minimum(word_counts(columns.captions.flat), max_words)
+    written = columns.captions.keep(counts > 0)
+    captions = replace(written, convert=partial(clean, max_words=max_words))
+    empty = [row for row in np.flatnonzero(written.lengths == 0).tolist() if needs_captions and row not in merged]
+    broken = [names[row] for row in empty]
     reason = f"{where}, row {empty[0]}, '{broken[0]}', has no caption with a word in it" if empty else ""
-    check_broken(broken, len(records) - len(merged), split, max_broken, reason)
-    by_file = read_scene_file(scene_file, records, split) if scene_file else None
-    names = scene_names(records, captions, by_file)
-    classes = {name: number for number, name in enumerate(sorted(set(names)))}
-    own_values = _own_values(records, cleaned, where) if caption_values is None else None
-    written = [
-        [raw for raw, text in zip(record.captions, texts, strict=True) if text]
-        for record, texts in zip(records, cleaned, strict=True)
-    ]
+    check_broken(broken, len(names) - len(merged), split, max_broken, reason)
+    by_file = read_scene_file(scene_file, names, split) if scene_file else None
+    labels = scene_labels(names, columns.scenes, by_file)
+    scenes = scene_names(labels, names, captions)
+    classes = {name: number for number, name in enumerate(sorted(set(scenes)))}
+    if caption_values is not None:
+        of_captions = _values(captions, caption_values)
+    elif columns.values is not None:
+        of_captions = columns.values.keep(counts > 0)
+    else:
+        of_captions = Ragged(pa.array(values_of_lengths(counts[counts > 0])), written.offsets)
     return Table(
-        names=[record.filename for record in records],
+        names=names,
         captions=written if as_written else captions,
-        values=own_values or _values(captions, caption_values or length_values),
-        scenes=[classes[name] for name in names],
+        values=of_captions,
+        scenes=list(map(classes.__getitem__, scenes)),
         blocks=source.blocks(split),
         scene_names=list(classes),
         broken=broken,
         merged=merged,
-        guessed=guessed_scenes([record for row, record in enumerate(records) if row not in merged], by_file),
+        guessed=guessed_scenes(labels, merged),
         needs_captions=needs_captions,
     )
 
@@ -136,22 +152,37 @@ def checked(records: Sequence[Record], where: str) -> list[Record]:
     return [values.record(record._asdict(), row, values.Place(where, row, {})) for row, record in enumerate(records)]
 
 
-def _own_values(records: Sequence[Record], cleaned: Iterable[Sequence[str]], where: str) -> list[list[float]] | None:
-    """The source's values of each row's captions, without those of captions that have no word; None if it has none."""
-    own: list[list[float]] = []
+def _columns(records: Sequence[Record], where: str) -> TextColumns:
+    """The records with all captions of an image in its first row."""
+    records, merged = rows.merge(records, where)
+    if merged:
+        log.info(
+            "%s: %d rows are of %d images; an image has the captions of all its rows",
+            *(where, len(records), len(records) - len(merged)),
+        )
+    return TextColumns(
+        [record.filename for record in records],
+        Ragged.of([record.captions for record in records], pa.large_string()),
+        [record.scene for record in records],
+        _own_values(records, where),
+        merged,
+    )
+
+
+def _own_values(records: Sequence[Record], where: str) -> Ragged[float] | None:
+    """The source's values of each row's captions; None if it has none."""
     if all(record.values is None for record in records):
         return None
-    for row, (record, texts) in enumerate(zip(records, cleaned, strict=True)):
-        if record.values is None and any(texts):
+    for row, record in enumerate(records):
+        if record.values is None and any(map(words, record.captions)):
             raise DataError(
                 f"{where}, row {row}, '{record.filename}': it has captions and no values of captions, and "
                 "other rows have some: give one for each caption, or name another column as --data.columns.values"
             )
-        own.append([value for value, text in zip(record.values or [0.0] * len(texts), texts, strict=True) if text])
-    return own
+    return Ragged.of([record.values or [0.0] * len(record.captions) for record in records], pa.float64())
 
 
-def _values(captions: Sequence[Sequence[str]], caption_values: ValueOfCaptions) -> list[list[float]]:
+def _values(captions: Ragged[str], caption_values: ValueOfCaptions) -> Ragged[float]:
     """The values of each row's captions, by a function of all captions of the split."""
     texts = [text for of_row in captions for text in of_row]
     numbers = list(caption_values(texts)) if texts else []
@@ -159,5 +190,4 @@ def _values(captions: Sequence[Sequence[str]], caption_values: ValueOfCaptions) 
         raise DataError(
             f"--data.caption_values gave {len(numbers)} values for {len(texts)} captions: it needs to give one for each"
         )
-    remaining = iter(numbers)
-    return [[next(remaining) for _ in of_row] for of_row in captions]
+    return Ragged(pa.array([float(number) for number in numbers], pa.float64()), captions.offsets)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SPLITS = {"train": ("train", "training"), "valid": ("valid", "val", "validation", "dev"), "test": ("test", "testing")}
 """Our name of a split to the names that data sets give it, in lower case."""
@@ -122,6 +122,18 @@ class Source(ABC):
         Raises:
             MissingSplitError: if there is no such split.
         """
+
+    def text_columns(self, split: str) -> Any:  # noqa: ANN401 - the type's import would make that of the help slow
+        """What :meth:`records` gives in arrays, :class:`rsretrieval.data.datasets.text_columns.TextColumns`; or None.
+
+        None where it needs a look: a value of another type, one that is missing, or several rows of one name.
+        """
+        return None
+
+    def names(self, split: str) -> list[str]:
+        """File name of every row of a split, in order."""
+        columns = self.text_columns(split)
+        return [record.filename for record in self.records(split)] if columns is None else list(columns.names)
 
     def blocks(self, split: str) -> list[int]:
         """Rows of each block that is read at once; by default each row alone."""

@@ -41,7 +41,7 @@ class ExcludeSource(TrainingRows):
     """
 
     def __init__(self, source: Source, listed: Sequence[str], file: str) -> None:
-        names = [record.filename for record in source.records("train")]
+        names = source.names("train")
         excluded = _named(names, listed, file)
         others = [name for name in listed if name not in excluded]
         chosen = set(excluded.values())

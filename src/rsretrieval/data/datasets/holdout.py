@@ -26,7 +26,7 @@ class HoldoutSource(TrainingRows):
             raise DataError(f"holdout={fraction} is no fraction of the images: give a number between 0 and 1")
         _refuse_validation_split(source, fraction)
         # By image, never by row: all rows of one image are on one side.
-        firsts = np.array(first_rows([record.filename for record in source.records("train")]), np.int64)
+        firsts = np.array(first_rows(source.names("train")), np.int64)
         images, image_of_row = np.unique(firsts, return_inverse=True)
         chosen_images = np.zeros(len(images), bool)
         order = np.random.default_rng(seed).permutation(len(images))

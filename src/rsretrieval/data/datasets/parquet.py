@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
+import pyarrow as pa
 
 from rsretrieval.data.datasets.arrow_columns import (
     MappedColumn,
@@ -30,6 +31,7 @@ from rsretrieval.data.datasets.base import (
 from rsretrieval.data.datasets.lookup import IMAGES, FileIndex, fingerprint, lone_last_parts, walk
 from rsretrieval.data.datasets.splits import split_of
 from rsretrieval.data.datasets.table_files import find_tables, load
+from rsretrieval.data.datasets.text_columns import TextColumns, plain_columns
 from rsretrieval.data.datasets.values import Place, class_name, record
 
 log = logging.getLogger(__name__)
@@ -148,11 +150,19 @@ class ParquetSource(Source):
             self._records[split] = self._read_records(self._table(split))
         return self._records[split]
 
+    def text_columns(self, split: str) -> TextColumns | None:
+        """See :class:`Source`."""
+        table = self._table(split)
+        names = table.columns.text(table.table.column_names)
+        fields = {field: table.column(name) for field, name in names.items()}
+        if len(table.rows) < len(table.table):
+            fields = {field: column.take(pa.array(table.rows)) for field, column in fields.items()}
+        return plain_columns(fields, _class_label(table, names))
+
     def _read_records(self, split: SplitTable) -> list[Record]:
         names = split.columns.text(split.table.column_names)
         fields = {field: plain_column(split.column(name), name, split.where) for field, name in names.items()}
-        label = split.table.features.get(names.get("scene", ""))
-        if isinstance(label, datasets.ClassLabel):
+        if label := _class_label(split, names):
             fields["scene"] = [class_name(label, number) for number in fields["scene"]]
         images = split.column(split.columns.image)
         own_names = names_of_images(images, split.where) if "filename" not in names else None
@@ -218,6 +228,12 @@ class ParquetSource(Source):
         return fingerprint(
             file for files in self._files.values() for top in files for file in (walk(top) if top.is_dir() else [top])
         )
+
+
+def _class_label(split: SplitTable, names: Mapping[str, str]) -> Any:  # noqa: ANN401 - datasets is untyped
+    """What numbers of scenes stand for; None where the scenes are no numbers of classes."""
+    feature = split.table.features.get(names.get("scene", ""))
+    return feature if isinstance(feature, datasets.ClassLabel) else None
 
 
 def _webdataset_columns(available: Sequence[str], columns: Columns) -> Columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import compress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,13 @@ class TrainingRows(Source):
         if split not in self._rows:
             return self.source.records(split)
         return list(compress(self.source.records("train"), self._rows[split]))
+
+    def text_columns(self, split: str) -> Any:  # noqa: ANN401 - as the source's
+        """See :class:`Source`."""
+        if split not in self._rows:
+            return self.source.text_columns(split)
+        columns = self.source.text_columns("train")
+        return columns and columns.rows(self._rows[split])
 
     def blocks(self, split: str) -> list[int]:
         """Rows of each block of the training split, where any are this split's."""
