@@ -100,11 +100,11 @@ def scene_adaptive(
     return total / len(image) / 2
 
 
-def products(batch: int, width: int = WIDTH) -> Callable[[], object]:
+def products(batch: int, width: int = WIDTH, device: str = "cpu") -> Callable[[], object]:
     """Forward and backward of three products of ``batch x width`` with its like, nothing else."""
     generator = torch.Generator().manual_seed(1)
-    sides = [torch.randn(batch, width, generator=generator, requires_grad=True) for _ in range(6)]
-    above = torch.randn(batch, batch, generator=generator)
+    sides = [torch.randn(batch, width, generator=generator).to(device).requires_grad_() for _ in range(6)]
+    above = torch.randn(batch, batch, generator=generator).to(device)
 
     def run() -> object:
         found = [left @ right.T for left, right in zip(sides[::2], sides[1::2], strict=True)]
