@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart rsicd-lite archive-demo localize-demo serve-demo sweep-demo install test test-slow soak mutants lint
+.PHONY: quickstart rsicd-lite archive-demo localize-demo serve-demo sweep-demo install test test-slow bench soak mutants lint
 
 quickstart: install
 	$(BIN)/rsretrieval fit -c quickstart
@@ -55,6 +55,10 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow -n 1
+
+# Ratios of times against what one would write instead, into docs/benchmarks.md; nothing else should be at work.
+bench: install
+	$(BIN)/python benchmarks/speed --to docs/benchmarks.md
 
 # Run before an issue is closed, not part of CI: random inputs at length (fifty times the examples), a server
 # under load, and mutants.

@@ -160,16 +160,20 @@ def of_a_rank(rank: int, world: int, batch: int, port: int, results: dict[int, t
     dist.destroy_process_group()
 
 
+def of_a_group(world: int, batch: int) -> tuple[float, float]:
+    """Processor seconds and bytes of a rank among so many gloo processes of one thread each."""
+    results = mp.Manager().dict()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(of_a_rank, (world, batch, port, results), nprocs=world)
+    times, memory = zip(*results.values(), strict=True)
+    return median(times), median(memory)
+
+
 def of_ranks(batch: int) -> Iterator[Row]:
-    """What a rank does of a global batch, on 2 and 4 gloo processes of one thread, against one process."""
-    found = {}
-    for world in (1, 2, 4):
-        results = mp.Manager().dict()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        mp.spawn(of_a_rank, (world, batch, port, results), nprocs=world)
-        found[world] = tuple(median(values) for values in zip(*results.values(), strict=True))
+    """What a rank does of a global batch, on 2 and 4 processes, against one."""
+    found = {world: of_a_group(world, batch) for world in (1, 2, 4)}
     for world in (2, 4):
         for kind, unit in enumerate(("s", "bytes")):
             ours, alone = found[world][kind], found[1][kind]

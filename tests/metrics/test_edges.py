@@ -8,6 +8,7 @@ import torch
 from rsretrieval.losses import hardest_negatives, scene_weight
 from rsretrieval.losses.config import ObjectiveConfig
 from rsretrieval.losses.registry import LossContext
+from rsretrieval.losses.similarity import Similarity
 from rsretrieval.metrics import (
     CrossModalRecall,
     HubnessConfig,
@@ -109,8 +110,9 @@ def test_what_a_mutant_would_let_through() -> None:
         retrieval_recall(image=EYE[:, :, None], text=EYE, owners=OWNERS)
     with pytest.raises(ValueError, match=r"owners \(3, 3\) and text_ids \(3, 3\): give both for each caption"):
         recall_ceiling(owners=EYE.long(), text_ids=EYE.long())
+    alike = Similarity(EYE, EYE, OWNERS, 1.0)
     with pytest.raises(FrozenInstanceError):
-        LossContext(ObjectiveConfig(), EYE[0, 0], EYE[0, 0], 0, slice(3), {}).epoch = 1  # type: ignore[misc]
+        LossContext(ObjectiveConfig(), EYE[0, 0], EYE[0, 0], 0, slice(3), alike, {}).epoch = 1  # type: ignore[misc]
     recall = CrossModalRecall()
     ids = {"text_ids": OWNERS, "caption_text_ids": OWNERS, "caption_image_ids": torch.tensor([0, 8, 9])}
     recall.update(image=EYE, image_ids=OWNERS, text=EYE, **ids)

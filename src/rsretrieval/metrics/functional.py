@@ -1,8 +1,7 @@
 """Recall at K in both directions, with ties by expectation, the best or the worst case.
 
 Captions repeat across images (RSICD), so that exact ties are common; the expectation under random tie-breaking is exact
-and does not depend on the order of the data. Equal rows are scored once, so that equal items tie to the last bit
-whatever the matrix product does with their positions.
+and does not depend on the order of the data.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import torch
 from torch import Tensor
 
 from rsretrieval.metrics.protocol import check_embeddings, check_finite, check_protocol, relevant_pairs
-
-_CHUNK = 1024  # queries scored at a time, so that the whole matrix is never in memory
+from rsretrieval.metrics.ranks import count_ranks
 
 
 def hit_probability(greater: Tensor, foreign: Tensor, own: Tensor, k: int, ties: str) -> Tensor:
@@ -53,34 +51,6 @@ def hit_probability(greater: Tensor, foreign: Tensor, own: Tensor, k: int, ties:
     return torch.where(places <= 0, 0.0, torch.where(places > foreign, 1.0, drawn))
 
 
-def _ranks(
-    query: Tensor, gallery: Tensor, relevant: tuple[Tensor, Tensor], multiplicity: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(Q,)`` counts above, tied foreign and tied own of each query's best own item, on the CPU.
-
-    Args:
-        query: ``(Q, d)`` distinct or not.
-        gallery: ``(G, d)`` distinct items.
-        relevant: indices into query and gallery of what belongs together, repeated as often as it occurs.
-        multiplicity: ``(G,)`` how many items each row of ``gallery`` stands for.
-    """
-    counts = []
-    order = relevant[0].argsort()
-    rows, columns = relevant[0][order], relevant[1][order]
-    for start in range(0, len(query), _CHUNK):
-        scores = query[start : start + _CHUNK] @ gallery.T
-        low, high = torch.searchsorted(rows, torch.tensor([start, start + len(scores)], device=rows.device)).tolist()
-        r, c = rows[low:high] - start, columns[low:high]
-        own_scores = scores[r, c]
-        best = scores.new_full((len(scores),), -torch.inf).scatter_reduce(0, r, own_scores, "amax")
-        own = torch.zeros_like(best, dtype=torch.int64).index_add(0, r, (own_scores == best[r]).long())
-        greater = ((scores > best[:, None]) * multiplicity).sum(1)
-        tied = ((scores == best[:, None]) * multiplicity).sum(1)
-        counts.append(torch.stack([greater, tied - own, own]))
-    greater, foreign, own = torch.cat(counts, dim=1).cpu()  # float64 comes next, which MPS does not have
-    return greater, foreign, own
-
-
 def recall_of_pairs(
     *, image: Tensor, text: Tensor, captions: Tensor, images: Tensor, ks: Sequence[int], ties: str
 ) -> dict[str, float]:
@@ -102,16 +72,18 @@ def recall_of_pairs(
     """
     recall = {
         f"{name}_R@{k}": 100 * float(hit_probability(*counts, k, ties).mean())
-        for name, counts in ranks_of_pairs(image, text, captions, images).items()
+        for name, counts in ranks_of_pairs(image, text, captions, images, enough=max(ks)).items()
         for k in ks
     }
     return {**recall, "mR": sum(recall.values()) / len(recall)}
 
 
 def ranks_of_pairs(
-    image: Tensor, text: Tensor, captions: Tensor, images: Tensor
+    image: Tensor, text: Tensor, captions: Tensor, images: Tensor, *, enough: int | None = None
 ) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Where each query's best own item stands; the arguments are those of :func:`recall_of_pairs`.
+    """Where each query's best own item stands; the other arguments are those of :func:`recall_of_pairs`.
+
+    A query with ``enough`` items above is counted no further, as it fails at every K up to this; None counts all.
 
     Returns:
         ``i2t`` and ``t2i`` to the first three arguments of :func:`hit_probability`, ``(N,)`` and ``(Q,)``.
@@ -121,13 +93,7 @@ def ranks_of_pairs(
     """
     check_finite(image, text)
     image, text = (x if x.dtype == torch.float64 else x.float() for x in (image, text))
-    distinct_images, image_row, image_count = torch.unique(image, dim=0, return_inverse=True, return_counts=True)
-    distinct_texts, text_row, text_count = torch.unique(text, dim=0, return_inverse=True, return_counts=True)
-    return {
-        # The gallery is given by its distinct rows; the queries as they are.
-        "i2t": _ranks(image, distinct_texts, (images, text_row[captions]), text_count),
-        "t2i": _ranks(text, distinct_images, (captions, image_row[images]), image_count),
-    }
+    return count_ranks(image, text, captions, images, enough)
 
 
 def retrieval_recall(
@@ -183,6 +149,5 @@ def retrieval_recall(
     elif text_ids is None:
         _, text_ids = torch.unique(text, dim=0, return_inverse=True)
     pairs = relevant_pairs(owners, None if text_ids is None else torch.as_tensor(text_ids))
-    return recall_of_pairs(
-        image=image, text=text[pairs.rows], captions=pairs.captions, images=pairs.images, ks=ks, ties=ties
-    )
+    text = text if text_ids is None else text[pairs.rows]
+    return recall_of_pairs(image=image, text=text, captions=pairs.captions, images=pairs.images, ks=ks, ties=ties)
