@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -10,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from rsretrieval.data.captions import cleaned_sentences, cleaned_templates
-from rsretrieval.images import BrokenImageError, Rendering, Square, band_square, decode, image_keys, several, stack
+from rsretrieval.data.progress import bar
+from rsretrieval.images import Rendering, Square, band_square, decode, several, stack
 from rsretrieval.metrics import HubnessConfig, hub_bias
+from rsretrieval.models.distinct import encode_distinct
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.pairs import open_clip_pair, transformers_pair
 from rsretrieval.models.pretrained import load_pretrained
@@ -140,41 +140,22 @@ class Retriever(Shareable):
         return cls(DualEncoder(config).to(device), config.preprocessing.image_size)
 
     @torch.inference_mode()
-    def encode_images(self, images: Iterable[Any], batch_size: int = 64, *, progress: bool = False) -> Tensor:
+    def encode_images(self, images: Iterable[Any], batch_size: int = 64, *, progress: bool | None = None) -> Tensor:
         """Pictures of any size to ``(N, d)`` float32, L2-normalised, on the CPU; equal ones to equal vectors.
 
         Args:
             images: a list, or anything else that gives one after the other: pictures, paths, encoded bytes, arrays or
                 tensors ``(H, W)`` or ``(H, W, bands)``.
             batch_size: pictures that are encoded at once.
-            progress: show a bar with the pictures a second.
+            progress: show a bar with the pictures a second; None for one on a terminal after a few seconds.
 
         Raises:
             TypeError: for a single picture.
             BrokenImageError: for a picture that does not decode, or needs a scale or bands; the message says which.
         """
-        images = several(images)
-        rows: dict[int, int] = {}  # of each distinct picture, by its key
-        order: list[int] = []
-        batch: list[Any] = []
-        embeddings = [torch.zeros(0, self.model.embed_dim)]
-        for number, image in enumerate(tqdm(images, unit=" pictures", disable=not progress)):
-            try:
-                pixels = self.square_of(image)
-            except BrokenImageError as error:
-                name = f" ('{image}')" if isinstance(image, str | os.PathLike) else ""
-                raise type(error)(f"picture {number} of the list{name}: {error}") from error
-            key = int(image_keys([pixels]))
-            if key not in rows:
-                rows[key] = len(rows)
-                batch.append(pixels)
-            order.append(rows[key])
-            if len(batch) == batch_size:
-                embeddings.append(self.encode_squares(batch))
-                batch.clear()
-        if batch:
-            embeddings.append(self.encode_squares(batch))
-        return torch.cat(embeddings)[order]
+        shown = bar(progress, several(images), unit=" pictures")
+        width = self.model.embed_dim
+        return encode_distinct(shown, self.square_of, self.encode_squares, batch_size=batch_size, width=width)
 
     def square_of(self, image: object, rendering: Rendering | None = None) -> NDArray[Any]:
         """A picture as the model sees it: ``(S, S, 3)`` of 8 bits, or ``(S, S, bands)`` float32 of a model of more.
@@ -202,7 +183,12 @@ class Retriever(Shareable):
 
     @torch.inference_mode()
     def encode_texts(
-        self, texts: Iterable[str], batch_size: int = 128, *, templates: Sequence[str] | None = None
+        self,
+        texts: Iterable[str],
+        batch_size: int = 128,
+        *,
+        templates: Sequence[str] | None = None,
+        progress: bool | None = None,
     ) -> Tensor:
         """Sentences to ``(M, d)`` float32, L2-normalised, on the CPU; equal ones to equal vectors, so that they tie.
 
@@ -211,6 +197,7 @@ class Retriever(Shareable):
             batch_size: of them that are encoded at once.
             templates: of every text, such as ``a satellite image of {}``; several are averaged. None for those that the
                 model was made with, or else the text alone.
+            progress: show a bar with the texts a second; None for one on a terminal after a few seconds.
 
         Raises:
             TypeError: for a single sentence, or what is none.
@@ -219,10 +206,13 @@ class Retriever(Shareable):
         seen, cleaned = cleaned_sentences(texts, self.max_words)
         if self.model.config.cleans_texts:
             seen, templates = cleaned, templates and cleaned_templates(templates)
-        rows = {text: row for row, text in enumerate(dict.fromkeys(seen))}
-        distinct, embeddings = list(rows), [torch.zeros(0, self.model.embed_dim)]
-        for start in range(0, len(distinct), batch_size):
-            embeddings.append(self.model.encode_text(distinct[start : start + batch_size], templates).cpu())
+        distinct = sorted(dict.fromkeys(seen), key=len)  # those of like length together, which need little padding
+        rows, embeddings = {text: row for row, text in enumerate(distinct)}, [torch.zeros(0, self.model.embed_dim)]
+        with bar(progress, total=len(distinct), unit=" texts") as shown:
+            for start in range(0, len(distinct), batch_size):
+                batch = distinct[start : start + batch_size]
+                embeddings.append(self.model.encode_text(batch, templates).cpu())
+                shown.update(len(batch))
         return torch.cat(embeddings)[[rows[text] for text in seen]]
 
     def hub_bias(self, gallery: Tensor, queries: Literal["texts", "images"] = "texts") -> Tensor:

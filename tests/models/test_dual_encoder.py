@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rsretrieval.models import ConvolutionalBranch, DualEncoder, TowerConfig, WeightsError, register_image_tower
-from rsretrieval.models.dual_encoder import CPU_BATCH
 from rsretrieval.models.loading import load_into
+from rsretrieval.models.parallel import core_images
 from rsretrieval.models.weights import read_state_dict
 from rsretrieval.types import TowerOutput
 
@@ -60,14 +60,15 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> DualEncoder:
     return build(LITE, text).eval()
 
 
-def test_a_cpu_sees_few_images_at_a_time(encoder: DualEncoder) -> None:
-    images, sizes = torch.rand(CPU_BATCH + 3, 3, 64, 64), []
+def test_a_core_sees_few_images_at_a_time(encoder: DualEncoder) -> None:
+    images, sizes = torch.rand(36, 3, 64, 64), []
     hook = encoder.image_tower.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     with torch.no_grad():
         parts = encoder.encode_image(images)
     whole = encoder.encode_image(images)  # with gradients a batch stays one
     hook.remove()
-    assert sizes == [CPU_BATCH, 3, CPU_BATCH + 3]
+    assert max(sizes[:-1]) <= core_images(encoder.image_tower) == 4
+    assert sum(sizes[:-1]) == sizes[-1] == 36
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
 
 

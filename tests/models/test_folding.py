@@ -64,3 +64,17 @@ def test_not_where_it_would_be_wrong(network: Any) -> None:
     with torch.inference_mode():
         inside = copy.deepcopy(network)
         assert for_inference(inside) is inside
+
+
+def test_of_what_is_frozen_where_the_rest_trains(network: Any) -> None:
+    network.requires_grad_(False)
+    with torch.inference_mode():
+        copied = for_inference(network)
+    assert for_inference(network) is copied is not network
+    images = IMAGES.clone().requires_grad_()
+    torch.testing.assert_close(
+        torch.autograd.grad(copied(images).sum(), images)[0],
+        torch.autograd.grad(network(images).sum(), images)[0],
+        atol=1e-4,
+        rtol=1e-3,
+    )

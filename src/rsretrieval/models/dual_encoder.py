@@ -19,6 +19,7 @@ from rsretrieval.models.feature_cache import Inputs, SideCache, image_cache, tak
 from rsretrieval.models.features import BackboneFeatures
 from rsretrieval.models.fgis import FGIS
 from rsretrieval.models.layers import freeze
+from rsretrieval.models.parallel import CORE_TEXTS, core_images, in_pieces
 from rsretrieval.models.projections import PairLogits, build_projections, common_width, unit_heads
 from rsretrieval.models.prompts import over_prompts, prompted
 from rsretrieval.models.query_bank import QueryBank
@@ -28,9 +29,6 @@ from rsretrieval.models.towers.timm import ConvolutionalBranch
 from rsretrieval.types import Tokenizer, Tokens
 
 log = logging.getLogger(__name__)
-CPU_BATCH = 8
-"""Images that a CPU sees at a time where nothing trains. At 224 pixels, 16 take twice as long each: maps of more than
-32 MiB are memory that glibc gives back and faults in anew."""
 
 
 def _rename_tensors(_: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:
@@ -141,7 +139,7 @@ class DualEncoder(nn.Module):
         image_side = [side for side in (self.image_tower, self.convolutional_branch) if side is not None]
         if not trains(*image_side):
             with torch.no_grad():
-                shapes = [part.shape[1:] for part in self._compute_features(self._blank()).parts()]
+                shapes = [part.shape[1:] for part in self._parts(self._blank())]
             configs = [config for config in (self.config.image, self.config.convolutional_branch) if config is not None]
             self._caches["image"] = image_cache(image_side, configs, self.config.preprocessing, shapes)
         if not trains(self.text_tower):
@@ -160,16 +158,14 @@ class DualEncoder(nn.Module):
         Args:
             images: ``(B, 3, H, W)`` uint8, or float in [0, 1].
         """
-        if "image" not in self._caches:
-            return self._compute_features(images)
-        return BackboneFeatures(*self._caches["image"](images, lambda new: self._compute_features(new).parts()))
+        parts = self._caches["image"](images, self._parts) if "image" in self._caches else self._parts(images)
+        return BackboneFeatures(*parts)
 
-    def _compute_features(self, images: Tensor) -> BackboneFeatures:
-        # A graph is for batches of any size.
-        nothing_trains = not (torch.is_grad_enabled() or self.image_tower.training or torch.compiler.is_compiling())
-        if nothing_trains and images.device.type == "cpu" and len(images) > CPU_BATCH:
-            chunks = [self._compute_features(chunk).parts() for chunk in torch.split(images, CPU_BATCH)]
-            return BackboneFeatures(*map(torch.cat, zip(*chunks, strict=True)))
+    def _parts(self, images: Tensor) -> Sequence[Tensor]:
+        largest = None if self.image_tower.training else core_images(self.image_tower)
+        return in_pieces(lambda piece: self._backbones(piece).parts(), images, largest)
+
+    def _backbones(self, images: Tensor) -> BackboneFeatures:
         images = normalise(images, self.config.preprocessing).to(self._weight.dtype)
         output = self.image_tower(images)
         if self.convolutional_branch is None:
@@ -207,8 +203,10 @@ class DualEncoder(nn.Module):
             images: uint8, or float in [0, 1].
         """
         count = 1 if self.training else self.config.eval_views
-        views = [self.embed_features(self.backbone_features(view)) for view in mirrorings(images, count)]
-        return views[0] if count == 1 else self._normalize(torch.stack(views).mean(0))
+        views = mirrorings(images, count)
+        views = [torch.cat(views)] if images.device.type == "cpu" else views  # whose cores see few at a time anyway
+        vectors = torch.cat([self.embed_features(self.backbone_features(view)) for view in views])
+        return vectors if count == 1 else self._normalize(vectors.reshape(count, -1, self.embed_dim).mean(0))
 
     def encode_tokens(self, tokens: Tokens) -> Tensor:
         """``M`` tokenised texts to ``(M, embed_dim)`` L2-normalised.
@@ -224,9 +222,12 @@ class DualEncoder(nn.Module):
 
     def _text_features(self, tokens: Tokens) -> Tensor:
         """``(M, W)`` the text tower's global vectors, from the cache where there is one."""
-        if "text" not in self._caches:
-            return self.text_tower(tokens).pooled  # type: ignore[no-any-return]
-        return self._caches["text"](tokens, lambda new: [self.text_tower(new).pooled])[0]
+        largest = None if self.text_tower.training else CORE_TEXTS
+
+        def compute(new: Tokens) -> Sequence[Tensor]:
+            return in_pieces(lambda piece: [self.text_tower(piece).pooled], new, largest)
+
+        return (self._caches["text"](tokens, compute) if "text" in self._caches else compute(tokens))[0]
 
     def encode_text(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Tensor:
         """``M`` texts to ``(M, embed_dim)`` L2-normalised, in these prompts or the model's own."""

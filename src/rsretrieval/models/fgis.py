@@ -7,9 +7,11 @@ import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor, nn
 
 from rsretrieval.models.config import FGIS_HEADS
+from rsretrieval.models.layers import Dropout
 
 POOLED = 16  # side of the maps that the three branches are pooled to, so that a token is a map of 256 numbers
 BRANCHES = ((1, 32), (3, 32), (5, 64))  # kernel (and stride), channels
+ALL = slice(None)
 
 
 def _conv_block(channels: int, out: int, kernel: int) -> nn.Sequential:
@@ -23,10 +25,10 @@ class SelfAttentionBlock(nn.Module):
         super().__init__()
         self.query, self.key, self.value, self.merge = (nn.Linear(dim, dim) for _ in range(4))
         self.feed_forward = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
+            nn.Linear(dim, hidden), nn.GELU(), Dropout(dropout), nn.Linear(hidden, dim), Dropout(dropout)
         )
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Attend among ``(B, T, dim)`` tokens."""
@@ -53,7 +55,7 @@ class SceneFineGrainedSensing(nn.Module):
         super().__init__()
         self.reduce = _conv_block(channels, 32, 1)
         self.branches = nn.ModuleList(_conv_block(32, out, kernel) for kernel, out in BRANCHES)
-        self.project = nn.Sequential(nn.Linear(POOLED**2, dim), nn.ReLU(), nn.Dropout(dropout))
+        self.project = nn.Sequential(nn.Linear(POOLED**2, dim), nn.ReLU(), Dropout(dropout))
         self.attention = SelfAttentionBlock(dim, 2 * dim, dropout)
         self.fusion = nn.Parameter(torch.empty(sum(out for _, out in BRANCHES), dim))  # W, tokens x dim
         nn.init.normal_(self.fusion)
@@ -86,10 +88,15 @@ class GraphReasoning(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, nodes: Tensor) -> Tensor:
-        """``ReLU(L(A N))``, ``A = softmax(Q(N) K(N)ᵀ)``; where stabilised, nodes normalised and products scaled."""
+    def forward(self, nodes: Tensor, wanted: slice = ALL) -> Tensor:
+        """``ReLU(L(A N))``, ``A = softmax(Q(N) K(N)ᵀ)``; where stabilised, nodes normalised and products scaled.
+
+        Args:
+            nodes: ``(B, N, dim)``.
+            wanted: the nodes to give.
+        """
         nodes = self._normalised(nodes)
-        updated: Tensor = self.update(self._affinity(nodes) @ nodes)
+        updated: Tensor = self.update(self._affinity(nodes, wanted) @ nodes)
         return updated.relu()
 
     def affinity(self, nodes: Tensor) -> Tensor:
@@ -103,8 +110,8 @@ class GraphReasoning(nn.Module):
     def _normalised(self, nodes: Tensor) -> Tensor:
         return F.layer_norm(nodes, nodes.shape[-1:]) if self.stabilised else nodes
 
-    def _affinity(self, nodes: Tensor) -> Tensor:
-        products: Tensor = self.query(nodes) @ self.key(nodes).transpose(1, 2)
+    def _affinity(self, nodes: Tensor, wanted: slice = ALL) -> Tensor:
+        products: Tensor = self.query(nodes[:, wanted]) @ self.key(nodes).transpose(1, 2)
         return (products / nodes.shape[-1] ** 0.5 if self.stabilised else products).softmax(-1)
 
 
@@ -145,7 +152,7 @@ class FGIS(nn.Module):
         if stabilised or from_zero:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.sfgs.requires_grad_(not freeze_sfgs)
 
     def forward(self, early: Tensor, branch: Tensor, pooled: Tensor, tokens: Tensor) -> Tensor:
@@ -161,6 +168,6 @@ class FGIS(nn.Module):
             ``(B, dim)`` L2-normalised image embeddings.
         """
         nodes = torch.cat([torch.stack([branch, self.sfgs(early), pooled], dim=1), tokens], dim=1)
-        for step in self.graph:
-            nodes = step(nodes)
+        for number, step in enumerate(self.graph, 1):
+            nodes = step(nodes, slice(3) if number == len(self.graph) else ALL)
         return F.normalize(pooled + self.dropout(self.head(nodes[:, 2])), dim=-1)

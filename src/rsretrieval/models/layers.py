@@ -1,4 +1,4 @@
-"""Layers: those of a network by the names of its parameters, frozen or slower; and a linear layer in blocks."""
+"""Layers: those of a network by the names of its parameters, frozen or slower; dropout; a linear layer in blocks."""
 
 from __future__ import annotations
 
@@ -66,6 +66,17 @@ def freeze(network: nn.Module, *, frozen: bool = False, layers: int = 0) -> list
             parameter.requires_grad_(False)
     owners = [(module, list(module.parameters())) for module in network.modules()]
     return [module for module, parameters in owners if parameters and not any(p.requires_grad for p in parameters)]
+
+
+class Dropout(nn.Dropout):
+    """``nn.Dropout`` with masks that a CPU draws in less than half the time."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Zeros in places, and the rest scaled up, in training."""
+        if not self.training or values.device.type != "cpu":
+            return super().forward(values)
+        mask = torch.rand(values.shape).ge_(self.p)  # in float32: in half precision a probability would be coarse
+        return values * mask.mul_(1 / (1 - self.p)).to(values.dtype)
 
 
 class BlockLinear(nn.Module):

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from rsretrieval.lazy import needs
 from rsretrieval.models.config import EncoderConfig, TowerConfig
-from rsretrieval.models.dual_encoder import CPU_BATCH, DualEncoder
+from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.graphs import OUTPUT, GraphError
+from rsretrieval.models.parallel import CPU_BATCH
 from rsretrieval.models.query_bank import QueryBank
 from rsretrieval.models.remote_code import check_remote_code
 from rsretrieval.models.standalone import in_folder

@@ -17,7 +17,8 @@ import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor, nn
 
 from rsretrieval.images import mirrorings, normalise
-from rsretrieval.models.dual_encoder import CPU_BATCH, DualEncoder
+from rsretrieval.models.dual_encoder import DualEncoder
+from rsretrieval.models.parallel import CPU_BATCH
 from rsretrieval.types import TowerOutput
 
 CLASS_SHARE = 0.3

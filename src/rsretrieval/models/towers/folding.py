@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import chain, pairwise
+from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,26 +16,30 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 _FOLDED: WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], nn.Module]] = WeakKeyDictionary()
 """Of a network the state that was folded, and the copy."""
+_LOCK = Lock()
 
 
 def for_inference(network: nn.Module) -> nn.Module:
     """An EfficientNet of timm as a copy without batch norms, or the network itself.
 
     The copy is made at the first use and again when a tensor has changed. The network itself is what there is where
-    gradients are taken, where a graph is traced (what runs it folds by itself), and of other families.
+    it trains, where a graph is traced (what runs it folds by itself), and of other families.
     """
-    traced = torch.is_grad_enabled() or network.training or torch.compiler.is_compiling()
-    if traced or not isinstance(network, timm.models.EfficientNet):
+    if network.training or torch.compiler.is_compiling() or not isinstance(network, timm.models.EfficientNet):
+        return network
+    if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in network.parameters()):
         return network
     tensors = list(chain(network.parameters(), network.buffers()))
     if any(type(tensor.detach()) is not Tensor or tensor.is_inference() for tensor in tensors):
         return network  # sharded, or without a count of changes
     state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
-    if network not in _FOLDED or _FOLDED[network][0] != state:
-        folded = copy.deepcopy(network)
-        _fold(folded)
-        _FOLDED[network] = (state, folded.to(memory_format=torch.channels_last))
-    return _FOLDED[network][1]
+    with _LOCK:
+        if network not in _FOLDED or _FOLDED[network][0] != state:
+            with torch.inference_mode(False), torch.no_grad():  # or it could not be used where gradients are taken
+                folded = copy.deepcopy(network)
+                _fold(folded)
+                _FOLDED[network] = (state, folded.to(memory_format=torch.channels_last))
+        return _FOLDED[network][1]
 
 
 def _fold(network: nn.Module) -> None:

@@ -62,7 +62,7 @@ class TimmImageTower(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         if self.all_stages:
             maps, stages = _stages(model, images)
-            moments = [torch.std_mean(stage.float(), dim=(2, 3)) for stage in stages]
+            moments = [_moments(stage.float()) for stage in stages]
             vectors = [vector for pair in moments for vector in pair]
             pooled = torch.cat([model.forward_head(maps, pre_logits=True).float(), *vectors], dim=1)
         else:
@@ -72,6 +72,16 @@ class TimmImageTower(nn.Module):
             return TowerOutput(pooled, maps[:, getattr(model, "num_prefix_tokens", 0) :])
         channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
         return TowerOutput(pooled, maps.flatten(1, 2) if channels_last else maps.flatten(2).transpose(1, 2))
+
+
+def _moments(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard deviation and mean of maps ``(B, C, H, W)``, each ``(B, C)``."""
+    if maps.requires_grad:
+        return torch.std_mean(maps, dim=(2, 3))
+    mean = maps.mean((2, 3), keepdim=True)  # two passes are as exact as torch's one, and several times faster
+    centred = maps - mean
+    squares = (centred * centred).sum((2, 3))
+    return (squares / (maps.shape[2] * maps.shape[3] - 1)).sqrt(), mean.flatten(1)
 
 
 def _stages(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:  # noqa: ANN401 - timm is untyped
@@ -106,7 +116,7 @@ class ConvolutionalBranch(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 3, H, W)`` to the early map ``(B, C, H/4, W/4)`` and the pooled last map ``(B, width)``."""
-        model: Any = self.model
+        model: Any = for_inference(self.model)
         images = images.contiguous(memory_format=torch.channels_last)
         early, last = model.forward_intermediates(
             images, indices=[0, len(model.feature_info) - 1], intermediates_only=True
