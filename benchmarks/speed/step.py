@@ -83,5 +83,5 @@ def rows() -> Iterator[Row]:
 
         yield compare(
             f"training step, FGIS, {towers}, batches of {BATCH}", "the towers' forward and backward pass",
-            step, alone, must="<= 1.15", rounds=5,
+            step, alone, must="<= 1.15", rounds=9,
         )  # fmt: skip
