@@ -20,7 +20,6 @@ from rsretrieval.cli.agent import arguments_of_agent, of_trial
 from rsretrieval.cli.configs import given, resolve
 from rsretrieval.cli.loggers import begin_loggers, end_loggers, refused_without_package, settle_loggers
 from rsretrieval.cli.monitors import check_monitors
-from rsretrieval.cli.one_command import of_one_command
 from rsretrieval.cli.plugins import add_plugins, load_plugins, named_plugins
 from rsretrieval.cli.pretrained import named_as_checkpoint, settings_of_model
 from rsretrieval.cli.run_folder import NAMES, RunConfig, check_is_newest, find_checkpoint, lock_folder, set_aside
@@ -238,7 +237,7 @@ def main(arguments: Sequence[str], cli: type[RetrievalCLI] = RetrievalCLI) -> No
             settings = settings_of_model(name, with_data=not own_data)
         resolved = [*resolved[:1], *settings, *resolved[1:]]
     with exit_status_of_signals():
-        of_one_command(cli, resolved[0])(
+        cli(
             LightningModule if own_model else RetrievalModule,
             LightningDataModule if own_data else RetrievalDataModule,
             subclass_mode_model=own_model,
