@@ -67,15 +67,14 @@ def streams(sizes: tuple[int, ...]) -> Points:
     return points
 
 
-def curves(largest: float) -> Iterator[tuple[str, str, Points]]:
+def curves(most_images: float, most_captions: float) -> Iterator[tuple[str, str, Points]]:
     """Title, axis and points of each."""
     batches, images = (64, 128, 256, 512, 1024, 2048, 4096), (1_000, 3_000, 10_000, 30_000, 100_000, 200_000)
     captions = (10_000, 100_000, 1_000_000, 5_000_000)
-    images, captions = (tuple(size for size in sizes if size <= largest) for sizes in (images, captions))
     yield "losses, one process", "batch", losses(batches)
     yield "losses, a rank of two", "batch", losses_of_two(batches)
-    yield "recall", "images", recall(images)
-    yield "start of a stream", "captions", streams(captions)
+    yield "recall", "images", recall(tuple(size for size in images if size <= most_images))
+    yield "start of a stream", "captions", streams(tuple(size for size in captions if size <= most_captions))
 
 
 def draw(found: list[tuple[str, str, Points]], to: Path) -> None:
@@ -97,11 +96,12 @@ def main() -> None:
     """Print and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path)
-    parser.add_argument("--largest", type=float, default=torch.inf, help="images and captions at most")
+    parser.add_argument("--images", type=float, default=torch.inf, help="at most")
+    parser.add_argument("--captions", type=float, default=torch.inf, help="at most")
     options = parser.parse_args()
     found = []
     sys.stdout.write("| | | s |\n|---|---|---|\n")
-    for title, axis, points in curves(options.largest):
+    for title, axis, points in curves(options.images, options.captions):
         found.append((title, axis, points))
         for size, time in points:
             sys.stdout.write(f"| {title} | {size:,} {axis} | {time:.4f} |\n")
