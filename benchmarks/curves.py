@@ -10,17 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "speed"))
 from losses import of_a_group, pairs_of, stage_one
-from ratios import seconds
+from ratios import timed
 from recall import embeddings
 from stream import start, write
 
@@ -29,12 +27,6 @@ from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import retrieval_recall
 
 Points = list[tuple[int, float]]
-
-
-def timed(function: Callable[[], Any], rounds: int = 3) -> float:
-    """Seconds, the median of calls after one that does not count."""
-    function()
-    return median(seconds(function) for _ in range(rounds))
 
 
 def losses(sizes: tuple[int, ...]) -> Points:

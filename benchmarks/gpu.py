@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent / "speed"))
 from losses import pairs_of, products, stage_one
 from ratios import Row, compare
+from recall import embeddings
 from step import BATCH, batch, config_of, towers_alone
 
 from rsretrieval.images import normalise
@@ -130,15 +130,11 @@ def of_embedding(device: str, size: int) -> Iterator[Row]:
 
 def of_recall(device: str, images: int) -> Iterator[Row]:
     """Exact recall against one product."""
-    generator = torch.Generator().manual_seed(0)
-    owners = torch.arange(images).repeat_interleave(5)
     for width in (64, 512):
-        image = torch.randn(images, width, generator=generator)
-        text = image[owners] + 3 * torch.randn(len(owners), width, generator=generator)
-        image, text = (F.normalize(x, dim=1).to(device) for x in (image, text))
+        image, text, owners = (tensor.to(device) for tensor in embeddings(width, images))
         yield compare(
             f"recall, {images:,} images x {len(owners):,} captions, d = {width}", "their product",
-            finished(lambda i=image, t=text: retrieval_recall(image=i, text=t, owners=owners.to(device)), device),
+            finished(partial(retrieval_recall, image=image, text=text, owners=owners), device),
             finished(lambda i=image, t=text: [i @ part.T for part in t.split(4096)], device), rounds=3,
         )  # fmt: skip
 

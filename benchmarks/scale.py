@@ -14,10 +14,9 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import get_args
 
 import numpy as np
@@ -26,6 +25,9 @@ import pyarrow.parquet as pq
 from embed import retriever_of
 from PIL import Image
 from search import Mixture
+
+sys.path.append(str(Path(__file__).parent / "speed"))
+from ratios import timed
 
 from rsretrieval import Retriever
 from rsretrieval.archive.index import build_index
@@ -42,12 +44,7 @@ def rate(retriever: Retriever, images: int) -> float:
     """Images a second, the median of three calls after one that does not count."""
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)) for _ in range(images)]
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        retriever.encode_images(pictures)
-        times.append(time.perf_counter() - start)
-    return images / median(times[1:])
+    return images / timed(partial(retriever.encode_images, pictures))
 
 
 def placed_rows(vectors: np.ndarray, dtype: DataType) -> pa.Table:

@@ -21,18 +21,12 @@ from rsretrieval import Retriever
 from rsretrieval.archive.embedding import embed
 from rsretrieval.images import mirrorings, normalise, stack
 
+sys.path.append(str(Path(__file__).parents[1]))
+from embed import retriever_of
+
 BATCH, SIDE = 64, 256
 ARCHITECTURE = "ViT-B-32"
 WORDS = "many green trees are around a red plane parked near two white ships in the harbour beside some roads".split()
-
-
-def open_clip_retriever(folder: Path) -> Retriever:
-    """Random weights of a small architecture of open_clip."""
-    import open_clip
-
-    torch.manual_seed(0)
-    torch.save(open_clip.create_model(ARCHITECTURE, pretrained=None).state_dict(), folder / "weights.pt")
-    return Retriever.from_open_clip(ARCHITECTURE, str(folder / "weights.pt"), activation="gelu")
 
 
 def write_pictures(folder: Path, number: int) -> list[Path]:
@@ -129,9 +123,7 @@ def rows() -> Iterator[Row]:
     """Of the model that comes with the package, and of one of open_clip with random weights."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "a").mkdir(), (Path(folder) / "b").mkdir()
+        yield from rows_of("rsicd-lite", retriever_of("rsicd-lite"), Path(folder) / "a", 32, sentences(512))
         yield from rows_of(
-            "rsicd-lite", Retriever.from_pretrained("rsicd-lite"), Path(folder) / "a", 32, sentences(512)
-        )
-        yield from rows_of(
-            ARCHITECTURE, open_clip_retriever(Path(folder) / "b"), Path(folder) / "b", 128, sentences(256)
+            ARCHITECTURE, retriever_of(f"open_clip:{ARCHITECTURE}"), Path(folder) / "b", 128, sentences(256)
         )

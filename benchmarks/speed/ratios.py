@@ -53,6 +53,12 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def timed(function: Callable[[], Any], rounds: int = 3) -> float:
+    """Seconds, the median of calls after one that does not count."""
+    function()
+    return median(seconds(function) for _ in range(rounds))
+
+
 def growth(function: Callable[[], Any]) -> int:
     """Bytes by which a call raised the most memory that this process held (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")  # the most held becomes what is held now

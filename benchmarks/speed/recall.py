@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
-from ratios import Row, compare, seconds
+from ratios import Row, compare, growth, seconds
 from torch import Tensor
 
 from rsretrieval.metrics import retrieval_recall
@@ -19,7 +20,6 @@ IMAGES, CAPTIONS = 10_000, 5  # captions an image
 NOISE = {64: 2.85, 512: 8.2}  # of a caption, times the length of its image's embedding; R@10 is near 50 % with these
 SAMPLE = 100  # images that are ranked row by row, and as many captions of theirs; 1 % of all queries
 ALLOWED = 500e6  # bytes over the inputs
-STATUS = Path("/proc/self/status")  # Linux alone
 
 
 def embeddings(width: int, images: int = IMAGES) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,9 +100,9 @@ def against_product(image: Tensor, text: Tensor, owners: Tensor) -> Iterator[Row
 
 def memory(width: int) -> Row:
     """Peak over the inputs, of a process of its own."""
-    growth = float(subprocess.check_output([sys.executable, __file__, str(width)], cwd=Path(__file__).parent))
+    grown = float(subprocess.check_output([sys.executable, __file__, str(width)], cwd=Path(__file__).parent))
     return Row(
-        f"recall's memory, d = {width}", "500 MB over the inputs", growth, ALLOWED, growth / ALLOWED, "<= 1",
+        f"recall's memory, d = {width}", "500 MB over the inputs", grown, ALLOWED, grown / ALLOWED, "<= 1",
         unit="bytes",
     )  # fmt: skip
 
@@ -111,15 +111,7 @@ def peak_growth(width: int) -> int:
     """Bytes by which recall's peak exceeds what the process holds before it, inputs and libraries."""
     image, text, owners = embeddings(width)
     retrieval_recall(image=image[:10], text=text[: 10 * CAPTIONS], owners=owners[: 10 * CAPTIONS])  # loads libraries
-    before = resident("VmRSS")
-    retrieval_recall(image=image, text=text, owners=owners)
-    return resident("VmHWM") - before
-
-
-def resident(field: str) -> int:
-    """Bytes of the process in memory now or at most; getrusage's peak begins with that of the parent."""
-    lines = STATUS.read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+    return growth(partial(retrieval_recall, image=image, text=text, owners=owners))
 
 
 def rows() -> Iterator[Row]:
@@ -130,7 +122,7 @@ def rows() -> Iterator[Row]:
         if width == 64:
             yield against_argsort(*inputs)
         yield from against_product(*inputs)
-        if STATUS.exists():
+        if Path("/proc/self/status").exists():  # Linux
             yield memory(width)
 
 

@@ -112,7 +112,7 @@ def test_what_a_mutant_would_let_through() -> None:
         recall_ceiling(owners=EYE.long(), text_ids=EYE.long())
     alike = Similarity(EYE, EYE, OWNERS, 1.0)
     with pytest.raises(FrozenInstanceError):
-        LossContext(ObjectiveConfig(), EYE[0, 0], EYE[0, 0], 0, slice(3), alike, {}).epoch = 1  # type: ignore[misc]
+        LossContext(ObjectiveConfig(), EYE[0, 0], EYE[0, 0], 0, alike, {}).epoch = 1  # type: ignore[misc]
     recall = CrossModalRecall()
     ids = {"text_ids": OWNERS, "caption_text_ids": OWNERS, "caption_image_ids": torch.tensor([0, 8, 9])}
     recall.update(image=EYE, image_ids=OWNERS, text=EYE, **ids)

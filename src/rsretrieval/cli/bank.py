@@ -167,7 +167,8 @@ def _image_queries(
 
     chosen = [rows[number] for number in _chosen("images", len(rows), size, seed)]
     pictures = read_pictures(data.source, split, chosen, data.max_broken, retriever.rendering)
-    return retriever.encode_images(picture for _, picture in tqdm(pictures, total=len(chosen), unit=" images"))
+    shown = tqdm(pictures, total=len(chosen), unit=" images")
+    return retriever.encode_images((picture for _, picture in shown), progress=False)
 
 
 def _chosen(kind: str, count: int, size: int, seed: int) -> list[int]:

@@ -90,7 +90,6 @@ class Objective(nn.Module):
             temperature=self.temperature,
             affiliation_temperature=self.affiliation_temperature,
             epoch=epoch,
-            local=similarity.rows,
             similarity=similarity,
             options=self.config.options.get(name, {}),
             bias=self.bias,

@@ -23,7 +23,6 @@ class LossContext:
         temperature: ``()``, the learnable divisor of cosines.
         affiliation_temperature: ``()``, the learnable divisor of the affiliation loss's products.
         epoch: counted from 0.
-        local: rows of the global batch that this process encoded.
         similarity: of the ``local`` pairs to the batch, one for all losses of a step; computed when it is asked for.
         options: ``config.options`` of this loss; empty where the configuration has none.
         bias: ``()``, the learnable one that the sigmoid loss adds to its scores; None where the objective has none.
@@ -33,10 +32,14 @@ class LossContext:
     temperature: Tensor
     affiliation_temperature: Tensor
     epoch: int
-    local: slice
     similarity: Similarity
     options: Mapping[str, Any]
     bias: Tensor | None = None
+
+    @property
+    def local(self) -> slice:
+        """Rows of the global batch that this process encoded."""
+        return self.similarity.rows
 
 
 class LossTerm(Protocol):

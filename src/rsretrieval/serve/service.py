@@ -58,7 +58,7 @@ class Service:
         self.searches, self.reads, self.exports = Lane("search", 2), Lane("read", 2), Lane("export", 1, EXPORTS)
         self.model = ModelThread(
             {
-                "texts": Encoder(lambda texts: self.retriever.encode_texts(texts).numpy(), 64),
+                "texts": Encoder(lambda texts: self.retriever.encode_texts(texts, progress=False).numpy(), 64),
                 "squares": Encoder(lambda squares: self.retriever.encode_squares(squares).numpy(), SQUARES),
                 "tokens": Encoder(self._tokens, SQUARES),
             }
