@@ -6,10 +6,10 @@ An embedding is attracted by the centre of its scene in the other modality.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
-from rsretrieval.losses.membership import EPSILON, same_id, soft_membership
+from rsretrieval.losses.gradients import ClassMeans
+from rsretrieval.losses.membership import in_class, same_id, soft_membership
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.types import PairedEmbeddings
 
@@ -43,21 +43,23 @@ def affiliation_loss(
     """
     if leave_one_out:
         return _without_oneself(image, text, scenes, temperature)
-    # A centre depends on the scene alone: there are C of them, each as often as the scene has pairs.
-    _, kind, numbers = torch.unique(scenes, return_inverse=True, return_counts=True)
-    counts = numbers.to(image.dtype)
-    weights = (counts + EPSILON * len(scenes))[:, None] * temperature
+    members, shares = _classes(scenes, image.dtype)
+    return _among_centres((shares @ text) @ image.T, (shares @ image) @ text.T, members, temperature)
 
-    def centres(embeddings: Tensor) -> Tensor:
-        sums = embeddings.new_zeros(len(counts), embeddings.shape[1]).index_add(0, kind, embeddings)
-        over_temperature: Tensor = (sums + EPSILON * embeddings.sum(0)) / weights  # (C, d)
-        return over_temperature
 
-    image_to_centre = image @ centres(text).T  # (B, C)
-    centre_to_text = centres(image) @ text.T  # (C, B)
-    to_centre = F.log_softmax(image_to_centre + counts.log(), dim=1) - counts.log()
-    to_text = F.log_softmax(centre_to_text, dim=1)
-    loss: Tensor = -(to_centre.gather(1, kind[:, None]).mean() + to_text.gather(0, kind[None]).mean()) / 2
+def _classes(scenes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``(C, B)`` members of each class, and their weights in its centre. A centre depends on the scene alone."""
+    kinds, kind = torch.unique(scenes, return_inverse=True)
+    members = in_class(kind, len(kinds), dtype)
+    return members, soft_membership(members)
+
+
+def _among_centres(to_centre: Tensor, to_text: Tensor, members: Tensor, temperature: Tensor | float) -> Tensor:
+    """Of ``(C, B)`` products of images and text centres, and of image centres and texts."""
+    counts = members.sum(1, keepdim=True)  # a centre is there as often as its class has pairs
+    among_centres = (to_centre / temperature + counts.log()).log_softmax(0) - counts.log()
+    among_texts = (to_text / temperature).log_softmax(1)
+    loss: Tensor = -(members * (among_centres + among_texts)).sum() / (2 * members.shape[1])
     return loss
 
 
@@ -67,19 +69,25 @@ def _without_oneself(image: Tensor, text: Tensor, scenes: Tensor, temperature: T
     membership = soft_membership(members)  # (B, B)
     image_to_centre = image @ (membership @ text).T / temperature
     centre_to_text = (membership @ image) @ text.T / temperature
-    terms = sum(F.log_softmax(s, dim=1).diagonal() for s in (image_to_centre, centre_to_text))
+    terms = sum(s.log_softmax(1).diagonal() for s in (image_to_centre, centre_to_text))
     loss: Tensor = -(terms * centred).sum() / centred.sum().clamp(min=1) / 2
     return loss
 
 
 @register_loss("affiliation")
 def _affiliation(pairs: PairedEmbeddings, context: LossContext) -> Tensor:
-    if not context.config.global_centres:
+    config, temperature = context.config, context.affiliation_temperature
+    if context.similarity.whole and not config.leave_one_out:
+        # The centres' products are means of the cosines that the other losses of the step look at.
+        members, shares = _classes(pairs.scenes, pairs.image.dtype)
+        to_centre, to_text = ClassMeans.apply(context.similarity.of_images, shares)
+        return _among_centres(to_centre, to_text, members, temperature)
+    if not config.global_centres:
         pairs = pairs.map(lambda field: field[context.local])
     return affiliation_loss(
         image=pairs.image,
         text=pairs.text,
         scenes=pairs.scenes,
-        temperature=context.affiliation_temperature,
-        leave_one_out=context.config.leave_one_out,
+        temperature=temperature,
+        leave_one_out=config.leave_one_out,
     )

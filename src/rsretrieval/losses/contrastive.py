@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from rsretrieval.distributed import sum_of_ranks
-from rsretrieval.losses.membership import soft_membership
+from rsretrieval.losses.gradients import CrossEntropy
 from rsretrieval.losses.registry import LossContext, register_loss
-from rsretrieval.losses.similarity import Similarity, log_sum_exp, positives
+from rsretrieval.losses.similarity import Similarity, positives
 from rsretrieval.types import PairedEmbeddings
 
 
@@ -55,11 +55,16 @@ def contrastive_loss(
 
 def contrastive_part(similarity: Similarity, caption_values: Tensor | None, text_ids: Tensor | None) -> Tensor:
     """What the rows of ``similarity`` add to :func:`contrastive_loss` of the batch, whose arguments the others are."""
-    of_images, of_texts, rows = similarity.of_images, similarity.of_texts, similarity.rows
+    members = positives(similarity, text_ids)  # (R, B), of both directions
+    of_images = similarity.of_images
     if caption_values is not None:
-        of_images, of_texts = of_images * caption_values, of_texts * caption_values[rows, None]
-    targets = soft_membership(positives(similarity, text_ids))  # (R, B), of both directions; the rows sum to 1
-    total = log_sum_exp(of_images).sum() + log_sum_exp(of_texts).sum() - (targets * (of_images + of_texts)).sum()
+        of_images = of_images * caption_values
+    total: Tensor = CrossEntropy.apply(of_images, similarity.temperature, members, similarity.whole)
+    if not similarity.whole:
+        of_texts = similarity.of_texts
+        if caption_values is not None:
+            of_texts = of_texts * caption_values[similarity.rows, None]
+        total = total + CrossEntropy.apply(of_texts, similarity.temperature, members, False)
     return total / (2 * len(similarity.image))
 
 

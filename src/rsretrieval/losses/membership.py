@@ -19,6 +19,12 @@ def same_id(ids: Tensor, dtype: torch.dtype, rows: slice = slice(None)) -> Tenso
     return torch.eq(kind[rows, None], kind, out=same)
 
 
+def in_class(kind: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """``(n,)`` classes from 0 to ``(count, n)``, 1 where a column is of the row's class, 0 elsewhere."""
+    members = torch.empty(count, len(kind), dtype=dtype, device=kind.device)
+    return torch.eq(torch.arange(count, device=kind.device)[:, None], kind, out=members)
+
+
 def soft_membership(members: Tensor) -> Tensor:
     """``(R, B)`` of 0 and 1 to rows ``∝ member + EPSILON`` that sum to 1.
 
@@ -28,4 +34,4 @@ def soft_membership(members: Tensor) -> Tensor:
                 [0.5000, 0.5000]])
     """
     weights = members + EPSILON
-    return weights / weights.sum(1, keepdim=True)
+    return weights.div_(weights.sum(1, keepdim=True))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor
 
 from rsretrieval.distributed import rows_of_all, sum_of_ranks
-from rsretrieval.losses.membership import EPSILON, same_id
+from rsretrieval.losses.gradients import NegativeShares
+from rsretrieval.losses.membership import in_class, same_id
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.losses.similarity import Similarity
 from rsretrieval.types import PairedEmbeddings
@@ -39,11 +39,11 @@ def hardest_negatives(similarity: Tensor, image_ids: Tensor, *, exclude_positive
         tensor([2, 2, 1])
     """
     own = same_id(image_ids, similarity.dtype) if exclude_positives else None
-    return _hardest(similarity, own)
+    return _of_others(similarity, own).max(1).indices
 
 
-def _hardest(scores: Tensor, own: Tensor | None) -> Tensor:
-    return (scores if own is None else scores.sub(own, alpha=LARGE)).max(1).indices
+def _of_others(scores: Tensor, own: Tensor | None) -> Tensor:
+    return scores.detach() if own is None else scores.detach().sub(own, alpha=LARGE)
 
 
 def scene_weight(beta: float, epoch: int, *, truncate: bool = False) -> float:
@@ -129,30 +129,25 @@ def scene_adaptive_part(
     exclude_positives: bool,
 ) -> Tensor:
     """What the rows of ``similarity`` add to :func:`scene_adaptive_loss`, whose arguments the others are."""
-    rows = similarity.rows
-    count = len(scenes)
-    same = similarity.same_image if exclude_positives else None
+    rows, count = similarity.rows, len(scenes)
+    own = similarity.same_image if exclude_positives else None
     kinds, kind = torch.unique(scenes, return_inverse=True)
     below = _next_below(margin, similarity.image.dtype)
 
-    def side(scores: Tensor, scaled: Tensor, embeddings: Tensor) -> Tensor:
+    def side(scores: Tensor, embeddings: Tensor) -> Tensor:
         # Several pairs have the same hardest negative, which is one column with their number.
-        hardest, times = torch.unique(rows_of_all(_hardest(scores.detach(), same), rows, count), return_counts=True)
-        confusion = F.threshold(scaled @ embeddings.index_select(0, hardest).T, below, 0)  # (R, H): Q
-        # The softmax with a constant in its denominator, shifted by the row's maximum so that exp cannot overflow.
-        shift = confusion.detach().amax(1, keepdim=True)
-        columns = times[:, None] * F.one_hot(kind[hardest], len(kinds))  # (H, C)
-        of_kinds = (confusion - shift).exp() @ columns.to(confusion.dtype)
-        constant = EPSILON * (-shift[:, 0]).exp()
-        total = of_kinds.sum(1) + constant
-        within = of_kinds.gather(1, kind[rows, None])[:, 0] / total
-        # Σ_j P_ij w_ij, written so that the nearly equal weights of both kinds do not cancel in float32.
-        loss: Tensor = (inter_weight * (1 - constant / total) + (intra_weight - inter_weight) * within).sum()
+        times = torch.bincount(rows_of_all(scores.max(1).indices, rows, count), minlength=count)
+        hardest = times.nonzero()[:, 0]
+        columns = in_class(kind[hardest], len(kinds), embeddings.dtype).mul_(times[hardest])
+        weights = (inter_weight, intra_weight)
+        loss: Tensor = NegativeShares.apply(
+            embeddings, similarity.temperature, rows, hardest, columns, kind[rows], weights, below
+        )
         return loss
 
-    images, texts = similarity.scaled
-    sides = side(similarity.of_images, texts, similarity.text) + side(similarity.of_texts, images, similarity.image)
-    return sides / (2 * count)
+    of_images = _of_others(similarity.of_images, own)
+    of_texts = of_images.T if similarity.whole else _of_others(similarity.of_texts, own)
+    return (side(of_images, similarity.text) + side(of_texts, similarity.image)) / (2 * count)
 
 
 @register_loss("scene_adaptive")

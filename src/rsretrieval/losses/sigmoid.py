@@ -52,7 +52,7 @@ def sigmoid_loss(
 def sigmoid_part(similarity: Similarity, bias: Tensor | float, text_ids: Tensor | None) -> Tensor:
     """What the rows of ``similarity`` add to :func:`sigmoid_loss` of the batch, whose arguments the others are."""
     signs = 2 * positives(similarity, text_ids) - 1  # (R, B)
-    return -F.logsigmoid(signs * (similarity.of_images + bias)).sum() / len(similarity.image)
+    return -F.logsigmoid(signs * (similarity.of_images / similarity.temperature + bias)).sum() / len(similarity.image)
 
 
 @register_loss("sigmoid")

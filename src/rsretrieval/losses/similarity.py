@@ -13,21 +13,21 @@ ALL = slice(None)
 
 
 class Similarity:
-    """Cosines of embeddings over a temperature: the rows of a batch against all of it, in both directions.
+    """Cosines of embeddings: the rows of a batch against all of it, in both directions.
 
     Args:
         image: ``(B, d)`` L2-normalised.
         text: ``(B, d)`` L2-normalised.
         image_ids: ``(B,)`` which image each pair belongs to.
-        temperature: divisor of the cosines.
+        temperature: by which the losses divide the cosines.
         rows: ``R`` pairs of the batch, in one piece; all by default.
 
     Example:
         >>> eye = torch.eye(3)
-        >>> half = Similarity(eye, eye.flip(0), torch.arange(3), temperature=0.5, rows=slice(0, 2))
+        >>> half = Similarity(eye, eye.flip(0), torch.arange(3), temperature=0.07, rows=slice(0, 2))
         >>> half.of_images
-        tensor([[0., 0., 2.],
-                [0., 2., 0.]])
+        tensor([[0., 0., 1.],
+                [0., 1., 0.]])
     """
 
     def __init__(
@@ -36,36 +36,27 @@ class Similarity:
         self.image = image
         self.text = text
         self.image_ids = image_ids
-        self.temperature = temperature
+        self.temperature = torch.as_tensor(temperature, dtype=image.dtype, device=image.device)
         self.rows = rows
         self.whole = len(image[rows]) == len(image)
 
     @cached_property
-    def scaled(self) -> tuple[Tensor, Tensor]:
-        """``(R, d)`` images and texts of the rows, over the temperature."""
-        own = (self.image, self.text) if self.whole else (self.image[self.rows], self.text[self.rows])
-        return own[0] / self.temperature, own[1] / self.temperature
-
-    @cached_property
     def of_images(self) -> Tensor:
         """``(R, B)``: each row's image against all texts."""
-        return self.scaled[0] @ self.text.T
+        return self._own(self.image) @ self.text.T
 
     @cached_property
     def of_texts(self) -> Tensor:
         """``(R, B)``: each row's text against all images."""
-        return self.of_images.T if self.whole else self.scaled[1] @ self.image.T
+        return self.of_images.T if self.whole else self._own(self.text) @ self.image.T
 
     @cached_property
     def same_image(self) -> Tensor:
         """``(R, B)``: 1 where a pair is of the row's image, 0 elsewhere."""
         return same_id(self.image_ids, self.image.dtype, self.rows)
 
-
-def log_sum_exp(scores: Tensor) -> Tensor:
-    """``(R,)`` of each row. torch's own takes several times as long on a CPU, and more of a transposed matrix."""
-    shift = scores.detach().amax(1, keepdim=True)
-    return (scores - shift).exp().sum(1).log() + shift[:, 0]
+    def _own(self, embeddings: Tensor) -> Tensor:
+        return embeddings if self.whole else embeddings[self.rows]
 
 
 def positives(similarity: Similarity, text_ids: Tensor | None) -> Tensor:
