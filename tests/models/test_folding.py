@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import timm
 import torch
+from timm.layers import create_conv2d
+from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
-from rsretrieval.models.towers.folding import for_inference
+from rsretrieval.models.towers.folding import SamePadding, for_inference
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -78,3 +80,24 @@ def test_of_what_is_frozen_where_the_rest_trains(network: Any) -> None:
         atol=1e-4,
         rtol=1e-3,
     )
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 65), (64, 65), (13, 13), (2, 2)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (4, 2), (3, 1), (2, 3)])
+def test_tensorflows_padding_without_a_copy(size: tuple[int, int], kernel: int, stride: int) -> None:
+    convolution = create_conv2d(6, 6, kernel, stride=stride, padding="same", depthwise=True, bias=True)
+    maps = torch.randn(2, 6, *size, generator=torch.Generator().manual_seed(0))
+    same: Any = Conv2dSame(6, 6, kernel, stride=stride, groups=6)
+    same.load_state_dict(convolution.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(SamePadding(same)(maps), same(maps), atol=1e-6, rtol=1e-5)
+
+
+def test_a_tensorflow_network_has_it() -> None:
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
+    copied = folded(network)
+    assert sum(isinstance(module, SamePadding) for module in copied.modules()) == 5
+    images = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(images)
+        torch.testing.assert_close(copied(images), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsretrieval.models.parallel import core_images, in_pieces, on_cores
+from rsretrieval.models.parallel import core_images, in_pieces, on_cores, without_training
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -97,3 +97,24 @@ def test_more_images_where_the_weights_leave_the_cache_anyway() -> None:
     assert core_images(torch.nn.Linear(8, 8)) == 4
     with torch.device("meta"):
         assert core_images(torch.nn.Linear(8000, 8001)) == 16
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_network_that_does_not_train_takes_no_gradients(trained: bool, threads: int) -> None:
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1), requires_grad=trained)
+            self.sizes: list[int] = []
+
+        def forward(self, images: Tensor) -> list[Tensor]:
+            self.sizes.append(len(images))
+            return [images * self.scale * 2]
+
+    network, images = Network().eval(), torch.rand(12, 1)
+    (found,) = without_training(network, images)
+    assert found.requires_grad == trained
+    assert max(network.sizes) == (12 if trained else 4)
+    torch.testing.assert_close(found.detach(), 2 * images)
+    (of_pixels,) = without_training(network, images.requires_grad_())
+    assert torch.autograd.grad(of_pixels.sum(), images)[0].unique().tolist() == [2.0]

@@ -19,7 +19,7 @@ from rsretrieval.models.feature_cache import Inputs, SideCache, image_cache, tak
 from rsretrieval.models.features import BackboneFeatures
 from rsretrieval.models.fgis import FGIS
 from rsretrieval.models.layers import freeze
-from rsretrieval.models.parallel import CORE_TEXTS, core_images, in_pieces
+from rsretrieval.models.parallel import CORE_TEXTS, core_images, in_pieces, without_training
 from rsretrieval.models.projections import PairLogits, build_projections, common_width, unit_heads
 from rsretrieval.models.prompts import over_prompts, prompted
 from rsretrieval.models.query_bank import QueryBank
@@ -170,7 +170,7 @@ class DualEncoder(nn.Module):
         output = self.image_tower(images)
         if self.convolutional_branch is None:
             return BackboneFeatures(output.pooled)
-        return BackboneFeatures(output.pooled, output.tokens, *self.convolutional_branch(images))
+        return BackboneFeatures(output.pooled, output.tokens, *without_training(self.convolutional_branch, images))
 
     def _normalize(self, vectors: Tensor) -> Tensor:
         """``(B, embed_dim)`` with heads of the lengths that their weights give, and of length 1 as a whole."""

@@ -69,13 +69,15 @@ def freeze(network: nn.Module, *, frozen: bool = False, layers: int = 0) -> list
 
 
 class Dropout(nn.Dropout):
-    """``nn.Dropout`` with masks that a CPU draws in less than half the time."""
+    """``nn.Dropout`` with masks that a CPU draws in a quarter of the time: 16 random bits a value, four in one draw."""
 
     def forward(self, values: Tensor) -> Tensor:
         """Zeros in places, and the rest scaled up, in training."""
         if not self.training or values.device.type != "cpu":
             return super().forward(values)
-        mask = torch.rand(values.shape).ge_(self.p)  # in float32: in half precision a probability would be coarse
+        bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        mask = torch.empty(values.shape)
+        torch.ge(bits[: values.numel()].view(values.shape), round(self.p * 2**16) - 2**15, out=mask)
         return values * mask.mul_(1 / (1 - self.p)).to(values.dtype)
 
 

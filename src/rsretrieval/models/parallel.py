@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from rsretrieval.models.feature_cache import Inputs, take_rows
+from rsretrieval.models.feature_cache import Inputs, take_rows, trains
 
 CPU_BATCH = 8
 """Images that a CPU sees at a time where its cores work together. At 224 pixels, 16 take twice as long each: maps of
@@ -56,6 +56,12 @@ def in_pieces(function: Callable[[Inputs], Sequence[Tensor]], inputs: Inputs, la
         return function(inputs)
     pieces = [take_rows(inputs, slice(start, start + size)) for start in range(0, len(rows), size)]
     return [torch.cat(parts) for parts in zip(*on_cores(_as_here(function), pieces), strict=True)]
+
+
+def without_training(network: nn.Module, images: Tensor) -> Sequence[Tensor]:
+    """What a network gives for images; where neither is trained, in pieces, beside others that are."""
+    with torch.set_grad_enabled(torch.is_grad_enabled() and (images.requires_grad or trains(network))):
+        return in_pieces(network, images, None if network.training else core_images(network))
 
 
 def on_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 
 import timm
 import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -50,5 +52,34 @@ def _fold(network: nn.Module) -> None:
             rest: Any = norm
             setattr(network, name, fuse_conv_bn_eval(convolution, norm))
             setattr(network, next_name, nn.Sequential(rest.drop, rest.act))
-    for child in network.children():
-        _fold(child)
+    for name, child in network.named_children():
+        if isinstance(child, Conv2dSame) and child.dilation == (1, 1):
+            setattr(network, name, SamePadding(child))
+        else:
+            _fold(child)
+
+
+class SamePadding(nn.Module):
+    """TensorFlow's padding, as much as a stride needs and one more behind than before, without a copy of the map.
+
+    A kernel with a row and a column of zeros in front sees what the kernel sees after one more of padding.
+    """
+
+    longer: Tensor
+
+    def __init__(self, convolution: Conv2dSame) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.register_buffer("longer", F.pad(convolution.weight.detach(), (1, 0, 1, 0)))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(B, C, H, W)``, as the convolution takes them."""
+        sides = zip(maps.shape[-2:], self.convolution.stride, self.convolution.kernel_size, strict=True)
+        missing = {max((-(-size // stride) - 1) * stride + kernel - size, 0) for size, stride, kernel in sides}
+        if len(missing) > 1:
+            result: Tensor = self.convolution(maps)
+            return result
+        before, more = divmod(missing.pop(), 2)
+        own: Any = self.convolution
+        kernel = self.longer if more else own.weight
+        return F.conv2d(maps, kernel, own.bias, own.stride, before + more, own.dilation, own.groups)
