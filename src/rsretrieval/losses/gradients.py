@@ -1,7 +1,7 @@
 """Parts of the losses whose gradients are written by hand: autograd's own take several times as many passes.
 
-At the sizes of a batch a pass over a matrix costs as much as a tenth of a product, and each of these sums knows its
-gradient when it knows its value. They can be differentiated once.
+On a CPU these passes are bound by memory, and each of the sums knows its gradient when it knows its value. They can be
+differentiated once.
 """
 
 from __future__ import annotations
