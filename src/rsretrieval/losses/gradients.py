@@ -124,7 +124,7 @@ class NegativeShares(Function):
         gradient = ((weights[0] * constant / total - more * within) / total).repeat(1, len(columns))
         gradient.scatter_add_(1, own, more / total)
         of_scores = torch.ops.aten.threshold_backward((gradient @ columns).mul_(exponentials), scores, below)
-        ctx.save_for_backward(left, right, of_scores, scores, hardest, temperature)
+        ctx.save_for_backward(left, right, of_scores, hardest, temperature)
         ctx.rows, ctx.count = rows, len(embeddings)
         # Written so that the nearly equal weights of both kinds do not cancel in float32.
         loss: Tensor = (weights[0] * (1 - constant / total) + more * within).sum()
@@ -134,14 +134,16 @@ class NegativeShares(Function):
     @_once
     def backward(ctx: Context, above: Tensor) -> tuple[Tensor | None, ...]:
         """Of the embeddings, as rows and as negatives, and of the temperature."""
-        left, right, of_scores, scores, hardest, temperature = ctx.saved_tensors
+        left, right, of_scores, hardest, temperature = ctx.saved_tensors
         of_scores = of_scores * (above / temperature)
         gradient = of_scores @ right
+        # By the embeddings: of the scores, large terms would cancel in float32.
+        of_temperature = -_dot(gradient, left) / temperature
         if len(left) < ctx.count:
             gradient, part = gradient.new_zeros(ctx.count, gradient.shape[1]), gradient
             gradient[ctx.rows] = part
         gradient.index_add_(0, hardest, of_scores.T @ left)
-        return gradient, -_dot(of_scores, scores), *[None] * 6
+        return gradient, of_temperature, *[None] * 6
 
 
 def _log_sum_exp(cosines: Tensor, temperature: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
