@@ -104,10 +104,11 @@ def test_images_and_captions_of_a_split(pair: str, tiny_data: str, tmp_path: Pat
     assert again is not None
     retriever, source = Retriever.from_pretrained(pair), build_source("parquet", tiny_data, Columns())
     records = source.records("train")
-    texts = [text for record in records for text in record.captions]
-    text = retriever.encode_texts([texts[row] for row in sample(16, 6, 1)])
+    captions = [(row, text) for row, record in enumerate(records) for text in record.captions]
+    chosen = [captions[number] for number in sample(16, 6, 1)]
+    text = retriever.encode_texts([text for _, text in chosen])
     data = RetrievalDataModule("parquet", tiny_data)
-    pictures = [data.stream("train").image(row) for row in sample(8, 6, 1)]
+    pictures = [data.stream("train").image(row) for row, _ in chosen]  # of each caption its image
     torch.testing.assert_close(bank.of("texts"), text, atol=5e-4, rtol=0)
     torch.testing.assert_close(bank.of("images"), retriever.encode_images(pictures), atol=5e-4, rtol=0)
     torch.testing.assert_close(again.of("images"), bank.of("images"), atol=5e-3, rtol=0)

@@ -14,7 +14,7 @@ from rsretrieval.losses import contrastive_loss
 from rsretrieval.metrics import HubnessConfig
 from rsretrieval.models import TowerConfig
 from rsretrieval.models.layers import freeze, layer_numbers
-from rsretrieval.models.parallel import core_images
+from rsretrieval.models.parallel import core_images, in_chunks
 from rsretrieval.models.query_bank import QueryBank
 from rsretrieval.models.towers.open_clip import OpenClipImageTower, OpenClipTextTower
 from rsretrieval.models.towers.timm import TimmImageTower
@@ -227,7 +227,7 @@ def test_chunks_draw_the_same_dropout_again(text: TowerConfig, device: str, half
     texts = ["a red plane", "two ships", "in the harbour", "the red harbour", "a plane"]
     found = []
     tokens = model.text_tower.tokenizer(texts)
-    for chunks in (lambda: model._in_chunks(model.encode_tokens, tokens),
+    for chunks in (lambda: in_chunks(model.encode_tokens, tokens, 2, model._weight),
                    lambda: torch.cat([model.encode_text(texts[i : i + 2]) for i in (0, 2, 4)])):  # fmt: skip
         torch.manual_seed(0)
         with torch.autocast(device, torch.bfloat16, enabled=half):

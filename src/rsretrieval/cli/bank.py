@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rsretrieval.data import RetrievalDataModule
-    from rsretrieval.models.query_bank import QueryBank
+    from rsretrieval.models.refinement import RefinementConfig
     from rsretrieval.retriever import Retriever
 
 log = logging.getLogger(__name__)
 DESCRIPTION = """Give a model a bank of queries, and write it as a folder, as export does.
 
 With it Retriever.hub_bias corrects an archive for hubs, and so does rsretrieval test --model.pretrained FOLDER
---model.hubness.queries bank. A text file gives captions alone; a data set gives captions and images."""
+--model.hubness.queries bank. A text file gives captions alone; a data set gives pairs of captions and images, by which
+--refinement refines what the model gives."""
 OF_THE_DATA = ("columns", "scale", "bands", "holdout", "max_broken", "revision", "configuration")
 """Settings of ``RetrievalDataModule`` that matter here, beside source and path."""
 
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401
     from rsretrieval.data import RetrievalDataModule
+    from rsretrieval.models.refinement import RefinementConfig
 
     parser = ArgumentParser(prog="rsretrieval bank", description=DESCRIPTION)
     parser.add_argument("model", type=str, help="what Retriever.from_pretrained takes: a name, folder or checkpoint")
@@ -49,12 +51,16 @@ def _parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401
     )  # fmt: skip
     parser.add_argument("--to", type=str, required=True, help="the folder to write to")
     parser.add_argument("--split", choices=("train", "valid", "test"), default="train", help="of a data set")
-    parser.add_argument("--size", type=int, default=2048, help="captions, and as many images, that are kept")
+    parser.add_argument("--size", type=int, default=2048, help="captions, each with its image, that are kept")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of them")
     parser.add_argument("--int8", type=bool, default=False, help="see rsretrieval export")
     parser.add_argument("--standalone", type=bool, default=False, help="see rsretrieval export")
     parser.add_argument("--device", type=str, default="cpu", help="where to compute, such as cuda")
     parser.add_argument("--trust_remote_code", type=bool, default=False, help="let the model run code that it brings")
+    parser.add_argument(
+        "--refinement", type=RefinementConfig | None, default=None,
+        help="refine embeddings by the bank, such as --refinement.hubs 0.5; null to leave that as the model has it",
+    )  # fmt: skip
     others = set(inspect.signature(RetrievalDataModule).parameters) - set(OF_THE_DATA)
     parser.add_class_arguments(RetrievalDataModule, "data", skip=others, instantiate=False)
     add_plugins(parser)
@@ -69,6 +75,7 @@ def run(
     size: int,
     seed: int,
     data: Any,  # noqa: ANN401 - settings
+    refinement: RefinementConfig | None = None,
     *,
     int8: bool,
     standalone: bool,
@@ -80,12 +87,13 @@ def run(
     Raises:
         DataError: if there are no captions, or too much is broken.
         PretrainedError: if there is no such model.
-        ValueError: for a size below 1.
+        ValueError: for a size below 1, or for a memory of captions alone.
     """
     from dataclasses import replace
 
     from rsretrieval.models.exported import write_folder
     from rsretrieval.models.pretrained import find_model
+    from rsretrieval.models.query_bank import QueryBank
     from rsretrieval.retriever import Retriever
 
     file = Path(captions).expanduser()
@@ -95,17 +103,24 @@ def run(
     retriever = Retriever(
         source.build().to(device), source.image_size, source.max_words, None, settings["scale"], settings["bands"]
     )
-    if retriever.model.bank is not None:
+    encoder = retriever.model
+    refinement = refinement or encoder.config.refinement
+    if texts is not None and refinement is not None and refinement.memory:
+        raise ValueError(
+            f"--captions '{captions}' has no images, and a memory is of pairs: give a data set, or "
+            "--refinement.memory 0"
+        )
+    if encoder.bank is not None:
         log.info("'%s' has a query bank already: the new one takes its place", model)
+    encoder.bank = None  # which would refine what goes into the new one
     if texts is not None:
-        bank = bank_of_texts(retriever, texts, size, seed)
+        text, image = bank_of_texts(retriever, texts, size, seed), None
     else:
-        bank = _bank_of_data(retriever, captions, split, settings, size, seed)
-    encoder = retriever.model.cpu()
-    encoder.bank, encoder.config = bank, replace(encoder.config, query_bank=len(bank.text))
+        text, image = _pairs_of_data(retriever, captions, split, settings, size, seed)
+    encoder.cpu().bank = QueryBank.holding(text, image, refinement)
+    encoder.config = replace(encoder.config, query_bank=len(text), refinement=refinement)
     write_folder(encoder, source, Path(to).expanduser(), int8=int8, standalone=standalone)
-    images, sentences = map(len, bank.queries())
-    return f"a bank of {sentences} captions and {images} images; the model with it: {to}"
+    return f"a bank of {len(text)} captions and {0 if image is None else len(image)} images; the model with it: {to}"
 
 
 def read_captions(file: Path) -> list[str]:
@@ -126,54 +141,53 @@ def read_captions(file: Path) -> list[str]:
     return lines_with_words(file, "--captions", "caption", DataError)
 
 
-def bank_of_texts(retriever: Retriever, texts: Sequence[str], size: int, seed: int) -> QueryBank:
-    """A bank of ``size`` of the texts, chosen by chance, and of no images."""
-    from rsretrieval.models.query_bank import QueryBank
-
-    return QueryBank.holding(_text_queries(retriever, texts, size, seed))
+def bank_of_texts(retriever: Retriever, texts: Sequence[str], size: int, seed: int) -> Tensor:
+    """Embeddings ``(Q, d)`` of ``size`` of the texts, chosen by chance."""
+    return retriever.encode_texts([texts[number] for number in _chosen(len(texts), size, seed)])
 
 
-def _bank_of_data(
+def _pairs_of_data(
     retriever: Retriever, name: str, split: str, settings: dict[str, Any], size: int, seed: int
-) -> QueryBank:
-    """A bank of ``size`` images and ``size`` captions of a split, each chosen by chance."""
+) -> tuple[Tensor, Tensor]:
+    """Embeddings ``(Q, d)`` of ``size`` captions of a split, chosen by chance, and of the image of each."""
+    import torch
+
     from rsretrieval.data import RetrievalDataModule
     from rsretrieval.data.datasets.registry import source_and_path
-    from rsretrieval.models.query_bank import QueryBank
 
     source_name, path = source_and_path(name)
     data = RetrievalDataModule(source_name, path, max_words=retriever.max_words, **settings)
     config = retriever.model.config
     data.serve(retriever.model.tokenizer, config.preprocessing, as_written=not config.cleans_texts)
     data.source.prepare()
-    captions = data.table(split).captions
-    image = _image_queries(retriever, data, split, [row for row, texts in enumerate(captions) if texts], size, seed)
-    return QueryBank.holding(
-        _text_queries(retriever, [text for texts in captions for text in texts], size, seed), image
-    )
+    captions = [(row, text) for row, texts in enumerate(data.table(split).captions) for text in texts]
+    pairs = [captions[number] for number in _chosen(len(captions), size, seed)]
+    images = _images(retriever, data, split, sorted({row for row, _ in pairs}))
+    pairs = [pair for pair in pairs if pair[0] in images]  # the log says which cannot be read
+    return retriever.encode_texts([text for _, text in pairs]), torch.stack([images[row] for row, _ in pairs])
 
 
-def _text_queries(retriever: Retriever, texts: Sequence[str], size: int, seed: int) -> Tensor:
-    chosen = _chosen("captions", len(texts), size, seed)
-    return retriever.encode_texts([texts[number] for number in chosen])
-
-
-def _image_queries(
-    retriever: Retriever, data: RetrievalDataModule, split: str, rows: Sequence[int], size: int, seed: int
-) -> Tensor:
+def _images(retriever: Retriever, data: RetrievalDataModule, split: str, rows: Sequence[int]) -> dict[int, Tensor]:
+    """Of rows of a split those that can be read, with the embedding of each."""
     from tqdm.auto import tqdm
 
     from rsretrieval.data.pictures import read_pictures
 
-    chosen = [rows[number] for number in _chosen("images", len(rows), size, seed)]
-    pictures = read_pictures(data.source, split, chosen, data.max_broken, retriever.rendering)
-    shown = tqdm(pictures, total=len(chosen), unit=" images")
-    return retriever.encode_images((picture for _, picture in shown), progress=False)
+    there: list[int] = []
+    pictures = read_pictures(data.source, split, rows, data.max_broken, retriever.rendering)
+
+    def noted() -> Iterator[Any]:
+        for row, picture in tqdm(pictures, total=len(rows), unit=" images"):
+            there.append(row)
+            yield picture
+
+    vectors = retriever.encode_images(noted(), progress=False)
+    return dict(zip(there, vectors, strict=True))
 
 
-def _chosen(kind: str, count: int, size: int, seed: int) -> list[int]:
+def _chosen(count: int, size: int, seed: int) -> list[int]:
     from rsretrieval.models.query_bank import sample
 
     if count < size:
-        log.info("there are %d %s, fewer than --size %d: all are taken", count, kind, size)
+        log.info("there are %d captions, fewer than --size %d: all are taken", count, size)
     return sample(count, size, seed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rsretrieval.models.adaptation import AdapterConfig, LoraConfig
+from rsretrieval.models.refinement import RefinementConfig
 from rsretrieval.settings import build
 from rsretrieval.types import Preprocessing
 
@@ -129,6 +130,7 @@ class EncoderConfig:
             backward pass: less memory, a third more time, equal gradients. Batch norms that train see a batch twice.
         query_bank: keep so many embeddings of training images and of captions with the model, for hubness correction
             (:class:`rsretrieval.models.query_bank.QueryBank`); 0 for none.
+        refinement: in evaluation refine embeddings by that bank; null for not. They are then 4 wider, for hub biases.
     """
 
     image: TowerConfig = TowerConfig("timm", "swin_tiny_patch4_window7_224.ms_in22k", PRETRAINED)
@@ -151,12 +153,18 @@ class EncoderConfig:
     chunk_size: int | None = None
     gradient_checkpointing: bool = False
     query_bank: int = 0
+    refinement: RefinementConfig | None = None
 
     @property
     def heads(self) -> tuple[float, ...]:
         """The share of each head in a cosine; together 1."""
         weights = self.head_weights or (1.0,) * (len(self.text.parts()) if self.split_heads else 1)
         return tuple(weight / sum(weights) for weight in weights)
+
+    @property
+    def embedding_heads(self) -> tuple[float, ...]:
+        """The same of embeddings in evaluation: one, where they are refined as a whole."""
+        return (1.0,) if self.refinement else self.heads
 
     @property
     def is_pair(self) -> bool:
@@ -191,6 +199,8 @@ class EncoderConfig:
             raise ValueError(f"dropout={self.dropout}: give a probability from 0 to below 1")
         if self.eval_views not in (1, 2, 4, 8):
             raise ValueError(f"eval_views={self.eval_views} is unknown; possible are 1, 2, 4 and 8")
+        if self.refinement is not None and not self.query_bank:
+            raise ValueError("refinement needs a bank to refine by: set query_bank, or leave refinement null")
         self._check_towers()
 
     def _check_towers(self) -> None:

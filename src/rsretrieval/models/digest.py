@@ -12,7 +12,7 @@ from rsretrieval.models.onnx_encoder import OnnxEncoder
 from rsretrieval.settings import plain
 
 NOT_OF_EMBEDDINGS = ("bank.", "logits.")
-"""Beginnings of the tensors that embeddings do not depend on."""
+"""Beginnings of the tensors that embeddings do not depend on; on the bank they do where it refines them."""
 
 
 def digest_of(model: DualEncoder, image_size: int, max_words: int) -> str:
@@ -33,9 +33,12 @@ def digest_of(model: DualEncoder, image_size: int, max_words: int) -> str:
         "prompts": list(config.prompts),
         "max_words": max_words if config.cleans_texts else None,
     }
+    if config.refinement is not None:
+        settings["refinement"] = plain(config.refinement)
+    skipped = NOT_OF_EMBEDDINGS if config.refinement is None else ("logits.",)
     digest = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
-        if not name.startswith(NOT_OF_EMBEDDINGS):
+        if not name.startswith(skipped):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             values = tensor.detach().cpu().contiguous()
             digest.update(values.reshape(-1).view(torch.uint8).numpy())

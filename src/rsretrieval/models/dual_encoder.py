@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from rsretrieval.compatibility import current_tensor_names
 from rsretrieval.images import mirrorings, normalise
 from rsretrieval.models.adaptation import Adapter, adapt
 from rsretrieval.models.config import EncoderConfig
-from rsretrieval.models.feature_cache import Inputs, SideCache, image_cache, take_rows, text_cache, trains
+from rsretrieval.models.feature_cache import SideCache, image_cache, text_cache, trains
 from rsretrieval.models.features import BackboneFeatures
 from rsretrieval.models.fgis import FGIS
 from rsretrieval.models.layers import freeze
-from rsretrieval.models.parallel import CORE_TEXTS, core_images, in_pieces, without_training
+from rsretrieval.models.parallel import CORE_TEXTS, core_images, in_chunks, in_pieces, without_training
 from rsretrieval.models.projections import PairLogits, build_projections, common_width, unit_heads
 from rsretrieval.models.prompts import over_prompts, prompted
 from rsretrieval.models.query_bank import QueryBank
@@ -54,15 +53,15 @@ class DualEncoder(nn.Module):
         self.text_tower: Any = TEXT_TOWERS[config.text.library](config.text)
         self.heads = config.heads
         width = common_width(config, self.image_tower.pooled_width, self.text_tower.pooled_width)
-        self.embed_dim = len(self.heads) * width
-        self.bank = QueryBank(config.query_bank, self.embed_dim) if config.query_bank else None
+        self.width = len(self.heads) * width
+        self.bank = QueryBank(config.query_bank, self.width, config.refinement) if config.query_bank else None
         self.logits = PairLogits(*self.image_tower.logits) if config.is_pair and config.keeps_alignment else None
         self.pooled_projection, self.text_projection = build_projections(config, self.image_tower, self.text_tower)
         self._frozen: list[nn.Module] = []
         self._frozen += adapt(self.image_tower, config.image, lambda: self.image_tower(self._blank()))
         self._frozen += adapt(self.text_tower, config.text, lambda: self.text_tower(self.text_tower.tokenizer(["a"])))
-        self.image_adapter = Adapter(self.embed_dim, config.adapter) if config.adapter else None
-        self.text_adapter = Adapter(self.embed_dim, config.adapter) if config.adapter and config.adapter.text else None
+        self.image_adapter = Adapter(self.width, config.adapter) if config.adapter else None
+        self.text_adapter = Adapter(self.width, config.adapter) if config.adapter and config.adapter.text else None
         self.convolutional_branch: ConvolutionalBranch | None = None
         if config.convolutional_branch is not None:
             self._add_fgis()
@@ -80,16 +79,16 @@ class DualEncoder(nn.Module):
         assert branch is not None
         self.convolutional_branch = ConvolutionalBranch(branch)
         self.branch_projection = nn.Sequential(
-            nn.Linear(self.convolutional_branch.width, self.embed_dim), nn.Dropout(config.dropout)
+            nn.Linear(self.convolutional_branch.width, self.width), nn.Dropout(config.dropout)
         )
         # One projection serves both where the tower's global vector is one of its tokens' kind (Swin: their mean).
         shared = self.image_tower.token_width == self.image_tower.pooled_width
         self.token_projection = (
-            self.pooled_projection if shared else nn.Linear(self.image_tower.token_width, self.embed_dim)
+            self.pooled_projection if shared else nn.Linear(self.image_tower.token_width, self.width)
         )
         self.fgis = FGIS(
             self.convolutional_branch.early_channels,
-            self.embed_dim,
+            self.width,
             config.graph_steps,
             config.dropout,
             freeze_sfgs=config.freeze_sfgs,
@@ -172,17 +171,17 @@ class DualEncoder(nn.Module):
             return BackboneFeatures(output.pooled)
         return BackboneFeatures(output.pooled, output.tokens, *without_training(self.convolutional_branch, images))
 
+    @property
+    def embed_dim(self) -> int:
+        """Width of an embedding: of the common space, all heads together, and what refinement adds."""
+        return self.width + (self.bank.added_width if self.bank else 0)
+
     def _normalize(self, vectors: Tensor) -> Tensor:
-        """``(B, embed_dim)`` with heads of the lengths that their weights give, and of length 1 as a whole."""
+        """``(B, width)`` with heads of the lengths that their weights give, and of length 1 as a whole."""
         return unit_heads(vectors, self.heads)
 
-    def split_heads(self, embeddings: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings ``(B, embed_dim)`` as each head's ``(B, embed_dim / heads)``, L2-normalised."""
-        chunks = torch.chunk(embeddings, len(self.heads), dim=1)
-        return tuple(chunk.div(share**0.5) for chunk, share in zip(chunks, self.heads, strict=True))
-
     def embed_features(self, features: BackboneFeatures) -> Tensor:
-        """What :meth:`backbone_features` gives to ``(B, embed_dim)`` L2-normalised."""
+        """What :meth:`backbone_features` gives to ``(B, width)`` L2-normalised, not refined."""
         precision = self._weight.dtype  # moments of maps, and what was cached, are float32
         features = BackboneFeatures(*(part.to(precision) for part in features.parts()))
         pooled = self._adapted(self.pooled_projection(features.pooled), self.image_adapter)
@@ -202,11 +201,18 @@ class DualEncoder(nn.Module):
         Args:
             images: uint8, or float in [0, 1].
         """
+        return self._refined(self._images(images), is_image=True)
+
+    def _images(self, images: Tensor) -> Tensor:
         count = 1 if self.training else self.config.eval_views
         views = mirrorings(images, count)
         views = [torch.cat(views)] if images.device.type == "cpu" else views  # whose cores see few at a time anyway
         vectors = torch.cat([self.embed_features(self.backbone_features(view)) for view in views])
-        return vectors if count == 1 else self._normalize(vectors.reshape(count, -1, self.embed_dim).mean(0))
+        return vectors if count == 1 else self._normalize(vectors.reshape(count, -1, self.width).mean(0))
+
+    def _refined(self, vectors: Tensor, *, is_image: bool) -> Tensor:
+        """By the bank, in evaluation: training is of the vectors themselves."""
+        return vectors if self.training or self.bank is None else self.bank.refine(vectors, is_image=is_image)
 
     def encode_tokens(self, tokens: Tokens) -> Tensor:
         """``M`` tokenised texts to ``(M, embed_dim)`` L2-normalised.
@@ -214,6 +220,9 @@ class DualEncoder(nn.Module):
         Args:
             tokens: each ``(M, L)``; or ``(M, P, L)`` of texts in ``P`` prompts, whose mean is taken.
         """
+        return self._refined(self._texts(tokens), is_image=False)
+
+    def _texts(self, tokens: Tokens) -> Tensor:
         return over_prompts({key: value.to(self.device) for key, value in tokens.items()}, self._encode, self.heads)
 
     def _encode(self, tokens: Tokens) -> Tensor:
@@ -235,15 +244,6 @@ class DualEncoder(nn.Module):
         return self.encode_tokens(prompted(self.text_tower.tokenizer, chosen)(texts))
 
     def forward(self, images: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        """Embeddings of images and tokenised texts; in chunks where gradients are taken and ``chunk_size`` is set."""
-        return self._in_chunks(self.encode_image, images), self._in_chunks(self.encode_tokens, tokens)
-
-    def _in_chunks(self, encode: Callable[[Inputs], Tensor], inputs: Inputs) -> Tensor:
-        count = len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
-        size = self.config.chunk_size or count
-        if size >= count or not torch.is_grad_enabled():
-            return encode(inputs)
-        chunks = [take_rows(inputs, slice(start, start + size)) for start in range(0, count, size)]
-        # A tensor on the model's device beside the tokens tells whose random numbers are drawn again.
-        device = self._weight
-        return torch.cat([checkpoint(lambda chunk, _: encode(chunk), c, device, use_reentrant=False) for c in chunks])
+        """What losses take, ``(B, width)`` each, not refined; in chunks where ``chunk_size`` is set, with gradients."""
+        size, weight = self.config.chunk_size, self._weight
+        return in_chunks(self._images, images, size, weight), in_chunks(self._texts, tokens, size, weight)

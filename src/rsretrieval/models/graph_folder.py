@@ -26,6 +26,7 @@ from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.graph_readme import readme
 from rsretrieval.models.graphs import ENDINGS, OUTPUT, TEXTS, Form, GraphError, Side, sides_of, write_graph
 from rsretrieval.models.onnx_encoder import ABOUT, BANK, is_graphs, runner
+from rsretrieval.models.query_bank import QueryBank
 from rsretrieval.models.standalone import in_folder, standalone
 from rsretrieval.models.tokenizers import tokenizer_of
 from rsretrieval.settings import plain
@@ -160,7 +161,11 @@ def _write(
     if calibration is not None:
         about |= _in_eight_bits(sides, files, calibration, str(about["digest"]))
     if model.bank is not None:
-        save_file(model.bank.state_dict(), folder / BANK)
+        bank = model.bank
+        if bank.refinement is not None:  # in the graphs: beside them are queries as the graphs give them
+            image, text = bank.queries()
+            bank = QueryBank.holding(text, image)
+        save_file(bank.state_dict(), folder / BANK)
     write_text(folder / "README.md", readme(about, in_folder(encoder, folder)))
     write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n")
     return about

@@ -84,9 +84,9 @@ class _ImageModule(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         views = mirrorings(inputs[0], self.model.config.eval_views)
         each = self.model.embed_features(self.model.backbone_features(torch.cat(views)))
-        if len(views) == 1:
-            return each
-        return unit_heads(each.reshape(len(views), -1, each.shape[1]).mean(0), self.model.heads)
+        if len(views) > 1:
+            each = unit_heads(each.reshape(len(views), -1, each.shape[1]).mean(0), self.model.heads)
+        return each if self.model.bank is None else self.model.bank.refine(each, is_image=True)
 
 
 class _TextModule(nn.Module):
@@ -94,7 +94,8 @@ class _TextModule(nn.Module):
 
     def __init__(self, model: DualEncoder, keys: Sequence[str]) -> None:
         super().__init__()
-        others = {name for name, _ in model.named_children()} - {"text_tower", "text_projection", "text_adapter"}
+        needed = {"text_tower", "text_projection", "text_adapter"} | ({"bank"} if model.config.refinement else set())
+        others = {name for name, _ in model.named_children()} - needed
         self.model, self.keys = _part(model, others), list(keys)
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ class _TextModule(nn.Module):
 def _part(model: DualEncoder, without: Collection[str]) -> DualEncoder:
     """A model without some of its modules, its tensors shared."""
     part = copy.copy(model)
-    part._modules = {name: module for name, module in model._modules.items() if name not in without}
+    part._modules = {name: None if name in without else module for name, module in model._modules.items()}
     return part
 
 
@@ -114,7 +115,15 @@ def sides_of(model: DualEncoder, image_size: int) -> list[Side]:
     Args:
         model: in evaluation mode, on the CPU.
         image_size: side of the pictures, in pixels.
+
+    Raises:
+        GraphError: for a model that refines the mean of several prompts.
     """
+    if model.config.refinement is not None and model.config.prompts:
+        raise GraphError(
+            "a graph takes a text in one prompt, and this model refines the mean of its texts in several: export one "
+            "without prompts, or without refinement"
+        )
     channels = model.config.preprocessing.channels
     shape = ("batch", channels, image_size, image_size)
     kind = torch.uint8 if channels == 3 else torch.float32

@@ -75,8 +75,8 @@ class OnnxEncoder(DualEncoder):
         self.image_size, self.max_words = int(about["image_size"]), int(about["max_words"])
         self.hubness: dict[str, Any] | None = about["hubness"]
         self.trained_on, self.digest = tuple(about["trained_on"]), str(about["digest"])
-        self.embed_dim, self._inputs = int(about["embed_dim"]), about["inputs"]
-        self.heads = self.config.heads
+        self.width, self._inputs = int(about["embed_dim"]), about["inputs"]
+        self.heads = self.config.embedding_heads
         self.bank = _bank(self.folder / BANK)
 
         self.text_tower = _Texts(self.config.text)

@@ -53,6 +53,7 @@ def check_is_open_clip(config: EncoderConfig) -> None:
         "an adapter": config.adapter is not None,
         "LoRA": config.image.lora is not None or config.text.lora is not None,
         "prompts": bool(config.prompts),
+        "refinement": config.refinement is not None,
         "cleaning of texts": config.cleans_texts,
         "images of other bands than RGB": config.preprocessing.channels != 3,
     }

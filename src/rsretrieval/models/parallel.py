@@ -1,7 +1,8 @@
-"""A batch in pieces on a CPU, where nothing trains: on threads of one core each, which do not wait for one another.
+"""A batch in parts: to save memory where it trains, and on a CPU, where nothing trains, to use every core.
 
-Threads that share every operation meet at its end. With another program on the cores one of them comes late each time,
-and two were five times slower than one; idle, both ways are equally fast.
+There each thread has a core of its own and does not wait for the others. Threads that share every operation meet at its
+end: with another program on the cores one of them comes late each time, and two were five times slower than one; idle,
+both ways are equally fast.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rsretrieval.models.feature_cache import Inputs, take_rows, trains
 
@@ -56,6 +58,25 @@ def in_pieces(function: Callable[[Inputs], Sequence[Tensor]], inputs: Inputs, la
         return function(inputs)
     pieces = [take_rows(inputs, slice(start, start + size)) for start in range(0, len(rows), size)]
     return [torch.cat(parts) for parts in zip(*on_cores(_as_here(function), pieces), strict=True)]
+
+
+def in_chunks(encode: Callable[[Inputs], Tensor], inputs: Inputs, size: int | None, weight: Tensor) -> Tensor:
+    """What a network gives for a batch; where gradients are taken in chunks, each of them again in the backward pass.
+
+    Args:
+        encode: such inputs to ``(b, d)``.
+        inputs: of ``B`` rows.
+        size: rows of a chunk; None for all at once.
+        weight: on the network's device, which tells whose random numbers are drawn again.
+
+    Returns:
+        ``(B, d)``.
+    """
+    count = len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
+    if size is None or size >= count or not torch.is_grad_enabled():
+        return encode(inputs)
+    chunks = [take_rows(inputs, slice(start, start + size)) for start in range(0, count, size)]
+    return torch.cat([checkpoint(lambda chunk, _: encode(chunk), c, weight, use_reentrant=False) for c in chunks])
 
 
 def without_training(network: nn.Module, images: Tensor) -> Sequence[Tensor]:

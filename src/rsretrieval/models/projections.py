@@ -84,6 +84,12 @@ def unit_heads(vectors: Tensor, heads: Sequence[float]) -> Tensor:
     return torch.cat([part.mul(share**0.5) for part, share in zip(parts.unbind(1), heads, strict=True)], dim=1)
 
 
+def split_heads(vectors: Tensor, heads: Sequence[float]) -> tuple[Tensor, ...]:
+    """What :func:`unit_heads` gives as each head's ``(B, width)``, L2-normalised."""
+    chunks = torch.chunk(vectors, len(heads), dim=1)
+    return tuple(chunk.div(share**0.5) for chunk, share in zip(chunks, heads, strict=True))
+
+
 class PairLogits(nn.Module):
     """Scale and bias of a pre-trained pair's cosines, as its own loss takes them; part of the model's state."""
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rsretrieval.models.refinement import RefinementConfig, refine
+
 
 def sample(count: int, size: int, seed: int) -> list[int]:
     """Which ``size`` of ``count`` to take by chance, in ascending order; all where there are no more.
@@ -31,16 +33,18 @@ class QueryBank(nn.Module):
     A model that was trained elsewhere gets one by ``rsretrieval bank`` (:meth:`holding`), maybe without images.
 
     Args:
-        size: images, and as many captions, that are kept.
+        size: images, and as many captions, that are kept; a row of each is one pair.
         width: of an embedding.
+        refinement: how it refines what the model gives, and then what :meth:`queries` gives too; null for not.
     """
 
     image: Tensor
     text: Tensor
     total: Tensor
 
-    def __init__(self, size: int, width: int) -> None:
+    def __init__(self, size: int, width: int, refinement: RefinementConfig | None = None) -> None:
         super().__init__()
+        self.refinement = refinement
         self.register_buffer("image", torch.zeros(size, width))
         self.register_buffer("text", torch.zeros(size, width))
         self.register_buffer("total", torch.tensor(0))
@@ -60,21 +64,39 @@ class QueryBank(nn.Module):
         self.total += len(image)
 
     @classmethod
-    def holding(cls, text: Tensor, image: Tensor | None = None) -> QueryBank:
+    def holding(
+        cls, text: Tensor, image: Tensor | None = None, refinement: RefinementConfig | None = None
+    ) -> QueryBank:
         """A bank of these queries.
 
         Args:
             text: ``(Q, width)`` L2-normalised embeddings.
-            image: ``(R, width)``; None for a bank without images.
+            image: ``(R, width)``, of pairs in the same order; None for a bank without images.
+            refinement: see :class:`QueryBank`.
         """
         image = text[:0] if image is None else image
-        bank = cls(max(len(text), len(image)), text.shape[1])
+        bank = cls(max(len(text), len(image)), text.shape[1], refinement)
         bank.text[: len(text)], bank.image[: len(image)] = text.float(), image.float()
         bank.total += len(bank.text)
         return bank
 
+    @property
+    def added_width(self) -> int:
+        """Dimensions that :meth:`refine` adds."""
+        return self.refinement.added_width if self.refinement else 0
+
+    def refine(self, vectors: Tensor, *, is_image: bool) -> Tensor:
+        """Embeddings of images or texts as :func:`rsretrieval.models.refinement.refine` gives them, or as they are."""
+        if self.refinement is None:
+            return vectors
+        own, other = (self.image, self.text) if is_image else (self.text, self.image)
+        if not torch.is_autocast_enabled(vectors.device.type):
+            return refine(vectors, own, other, self.refinement, is_image=is_image)
+        with torch.autocast(vectors.device.type, enabled=False):  # cosines over a small temperature need their digits
+            return refine(vectors, own, other, self.refinement, is_image=is_image)
+
     def queries(self) -> tuple[Tensor, Tensor]:
-        """Those of images ``(R, width)`` and those of texts ``(Q, width)``; either may be none.
+        """Those of images ``(R, width)`` and those of texts ``(Q, width)``, refined; either may be none.
 
         Raises:
             ValueError: if there are none of both yet.
@@ -84,7 +106,8 @@ class QueryBank(nn.Module):
                 "the query bank is empty: train with model.encoder.query_bank set, or take another checkpoint"
             )
         image, text = self.image[: int(self.total)], self.text[: int(self.total)]
-        return image[image.any(1)], text[text.any(1)]  # zeros fill up the side that has fewer
+        image, text = image[image.any(1)], text[text.any(1)]  # zeros fill up the side that has fewer
+        return self.refine(image, is_image=True), self.refine(text, is_image=False)
 
     def of(self, kind: str) -> Tensor:
         """The queries of one kind ``(Q, width)``.

@@ -55,6 +55,8 @@ def _of_views(model: DualEncoder, images: Tensor) -> Tensor:
     config = model.config
     if config.convolutional_branch is not None or config.adapter is not None:
         raise _neither("FGIS or an adapter stands above its tower")
+    if config.refinement is not None:
+        raise _neither("its vectors are refined by what it remembers")
     last = _last_block(model.image_tower)
     views = mirrorings(images, config.eval_views)
     cells = [_attention_values(model, last, view) if last else _shares(model, view) for view in views]

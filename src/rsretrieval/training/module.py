@@ -22,6 +22,7 @@ from rsretrieval.models.checkpoint import load_checkpoint
 from rsretrieval.models.config import EncoderConfig
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.pretrained import find_model, start_from
+from rsretrieval.models.projections import split_heads
 from rsretrieval.models.remote_code import check_remote_code
 from rsretrieval.models.weights import follows_tensors, tensors_follow
 from rsretrieval.settings import SettingsError, build, plain
@@ -137,10 +138,7 @@ class RetrievalModule(CountingModule):
         self._recount_steps = go_on_as_the_data(checkpoint, getattr(self._trainer, "datamodule", None))
 
     def losses(self, batch: Batch, weights: Mapping[str, float], epoch: int) -> dict[str, Tensor]:
-        """Losses of the global batch, gathered with gradients, and under ``loss`` their weighted sum.
-
-        Each is the mean over the heads of the model.
-        """
+        """Losses of the global batch, gathered with gradients; ``loss`` is their weighted sum. Means over all heads."""
         image, text = self.model(batch.images, self._tokens(batch))
         local_pairs = PairedEmbeddings(image, text, batch.image_ids, batch.text_ids, batch.scenes, batch.caption_values)
         sizes = rows_of_ranks(image)
@@ -149,7 +147,7 @@ class RetrievalModule(CountingModule):
         if self.training and self.model.bank is not None:
             self.model.bank.remember(pairs.image, pairs.text)
         local = slice(first, first + len(image))
-        heads = zip(self.model.split_heads(pairs.image), self.model.split_heads(pairs.text), strict=True)
+        heads = zip(*(split_heads(vectors, self.model.heads) for vectors in (pairs.image, pairs.text)), strict=True)
         each = [self.objective(pairs._replace(image=i, text=t), local, weights, epoch) for i, t in heads]
         return {name: torch.stack([values[name] for values in each]).mean(0) for name in each[0]}
 
