@@ -73,7 +73,7 @@ def refine(vectors: Tensor, own: Tensor, other: Tensor, config: RefinementConfig
         >>> image.shape, bool((image @ text.T).diagonal().min() > 0)
         (torch.Size([2, 6]), True)
     """
-    vectors = vectors.float()
+    vectors, own, other = vectors.float(), own.float(), other.float()
     refined = vectors
     if config.memory:
         pairs = own.any(1) & other.any(1)
