@@ -226,8 +226,13 @@ class Retriever(Shareable):
             ``(N,)``, from the queries that the model keeps, of its training or by ``rsretrieval bank``.
 
         Raises:
-            ValueError: if it keeps none, or none of that kind.
+            ValueError: if it keeps none, or none of that kind, or has the correction in its embeddings already.
         """
+        if (refinement := self.model.config.refinement) and refinement.hubs:
+            raise ValueError(
+                "this model's embeddings have the correction for hubs in them (model.encoder.refinement): take plain "
+                "cosines"
+            )
         if self.model.bank is None:
             raise ValueError(
                 "this model has no query bank: train it with model.encoder.query_bank, give it one by `rsretrieval "

@@ -143,6 +143,8 @@ def test_any_model_is_refined_by_a_bank(tiny_data: str, tmp_path: Path, capsys: 
     torch.testing.assert_close(after.encode_images(pictures()), bank.refine(image, is_image=True), atol=5e-3, rtol=0)
     torch.testing.assert_close(after.encode_texts(TEXTS), bank.refine(sentences, is_image=False), atol=5e-3, rtol=0)
     assert bank.refinement == after.model.config.refinement == RefinementConfig(0.4, hubs=0.7)
+    with pytest.raises(ValueError, match="have the correction for hubs in them"):
+        after.hub_bias(image)
     # A new bank is of vectors as they are, and refines as the model did.
     cli.main(["bank", str(tmp_path / "one"), f"--captions=parquet:{tiny_data}", f"--to={tmp_path / 'two'}"])
     again = Retriever.from_pretrained(str(tmp_path / "two"))

@@ -20,7 +20,7 @@ from rsretrieval.lazy import needs
 OPERATIONS = ("Gemm", "MatMul")
 MAPS = ("Conv", "Clip", "Relu")
 """What is computed in eight bits. Clipping is, so that a convolution's range is that of what is left of it; additions,
-moments, norms and softmax stay in float32, and so do convolutions of the pixels themselves."""
+moments, norms and softmax stay in float32, and so do convolutions of the pixels themselves and products with a bank."""
 AT_ONCE = 1
 """Pictures whose maps are held at a time, all of them: gigabytes, of more."""
 
@@ -58,7 +58,7 @@ def quantise_images(file: Path, images: Tensor) -> None:
             _reader(quantization, images),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=[*MAPS, *OPERATIONS],
-            nodes_to_exclude=_of_pixels(prepared, images.shape[1]),
+            nodes_to_exclude=[*_of_pixels(prepared, images.shape[1]), *_of_bank(prepared)],
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
@@ -72,6 +72,7 @@ def quantise_texts(file: Path) -> None:
             str(prepared),
             str(file),
             op_types_to_quantize=["Gather", *OPERATIONS],  # Gather: the table of words
+            nodes_to_exclude=_of_bank(prepared),
             per_channel=True,
             weight_type=quantization.QuantType.QInt8,
         )
@@ -84,6 +85,14 @@ def _of_pixels(file: Path, channels: int) -> list[str]:
     shapes = [(node.name, weights.get(node.input[1], ())) for node in graph.node if node.op_type == "Conv"]
     grouped = [node.name for node in graph.node for part in node.attribute if part.name == "group" and part.i > 1]
     return [name for name, shape in shapes if list(shape[1:2]) == [channels] and name not in grouped]
+
+
+def _of_bank(file: Path) -> list[str]:
+    """Names of the products with a bank, by which embeddings are refined: cosines over a small temperature."""
+    graph = needs("onnx", "onnx").load(file).graph
+    sizes = {tensor.name: sorted(tensor.dims) for tensor in graph.initializer}
+    of_bank = [size for name, size in sizes.items() if name.startswith("model.bank.")]
+    return [node.name for node in graph.node if any(sizes.get(name) in of_bank for name in node.input)]
 
 
 def _reader(quantization: Any, images: Tensor) -> Any:  # noqa: ANN401 - of onnxruntime
