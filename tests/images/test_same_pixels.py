@@ -256,7 +256,7 @@ def test_a_retriever_encodes_each_distinct_picture_once(retriever: Retriever, mo
         return of_batch_size(images)
 
     monkeypatch.setattr(retriever.model, "encode_image", encode)
-    monkeypatch.setattr(retriever.model, "embed_dim", 3)
+    monkeypatch.setattr(retriever.model, "width", 3)
     red, green, blue = (Image.new("RGB", (40, 40), name) for name in ("red", "green", "blue"))
     larger = Image.new("RGB", (80, 80), "red")  # equal once it is resized
     embeddings = retriever.encode_images([red, green, larger, blue, red, green], batch_size=2)
