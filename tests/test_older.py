@@ -154,7 +154,8 @@ def test_a_setting_of_a_newer_version_is_named(checkpoint: str, tmp_path: Path) 
         Retriever.from_pretrained(str(tmp_path / "newer"))
 
 
-def test_the_published_model_is_by_todays_names() -> None:
-    settings = json.loads((PUBLISHED / "rsicd-lite" / "config.json").read_text())
+@pytest.mark.parametrize("name", ["rsicd-lite", "rsicd-tiny"])
+def test_a_published_model_is_by_todays_names(name: str) -> None:
+    settings = json.loads((PUBLISHED / name / "config.json").read_text())
     assert settings.keys() == {"encoder", "hubness", "image_size", "max_words"}
     assert current_model_settings({"encoder": settings["encoder"]})["encoder"] == settings["encoder"]

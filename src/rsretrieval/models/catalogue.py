@@ -27,7 +27,7 @@ PUBLISHED = Path(__file__).parents[1] / "published"
 """Models that come with the package."""
 RET3 = {"rsicd", "rsitmd", "ucm"}
 """The sets that RET-3 is made of."""
-PUBLISHED_ON = {"rsicd-lite": ("rsicd",)}
+PUBLISHED_ON = {"rsicd-lite": ("rsicd",), "rsicd-tiny": ("rsicd",)}
 """Data sets that the models of the package were trained on."""
 SCHEME = "model:"
 """Of a tower's weights that are a model of the catalogue's."""
