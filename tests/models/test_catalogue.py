@@ -216,7 +216,8 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["models", "list"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:4] == ["name", "library", "architecture", "where"]
-    assert {line.split()[0] for line in lines[1 : len(known_models()) + 3]} == {*known_models(), "rsicd-lite", "rsicd-tiny"}
+    names = {*known_models(), "rsicd-lite", "rsicd-tiny"}
+    assert {line.split()[0] for line in lines[1 : len(names) + 1]} == names
     row = next(line for line in lines if line.startswith("georsclip-vit-b-32-ret-2 "))
     assert row.split() == [
         "georsclip-vit-b-32-ret-2", "open_clip", "ViT-B-32", "Zilun/GeoRSCLIP/ckpt/RS5M_ViT-B-32_RET-2.pt", "CC",
