@@ -118,10 +118,10 @@ def as_of_readme(retriever: Retriever) -> Tensor:
     return retriever.encode_texts(["two ships in the harbour", "a red plane"]) @ retriever.encode_images([picture]).T
 
 
-SLOW = ("open_clip", "hf text", "clip", "siglip", "fgis", "concat", "bands")
+SLOW = ("refined", "open_clip", "hf text", "clip", "siglip", "fgis", "concat", "bands")
 
 
-@pytest.mark.parametrize("kind", ["heads", "refined", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)])
+@pytest.mark.parametrize("kind", ["heads", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)])
 def test_every_kind_of_model(kind: str, tmp_path: Path, tiny_bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_of(kind, tmp_path, tiny_bert)
     model = build(source)
