@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from rsretrieval.images import mirrorings
 from rsretrieval.lazy import needs
 from rsretrieval.models.dual_encoder import DualEncoder
-from rsretrieval.models.projections import unit_heads
 from rsretrieval.models.standalone import towers_of
 
 if TYPE_CHECKING:
@@ -75,18 +73,14 @@ class Side:
 
 
 class _ImageModule(nn.Module):
-    """Pixels to embeddings; all views of an image in one pass, so that the networks are in the graph once."""
+    """Pixels to embeddings; on a CPU all views are one pass, so that the networks are in the graph once."""
 
     def __init__(self, model: DualEncoder) -> None:
         super().__init__()
         self.model = _part(model, ("text_tower", "text_projection", "text_adapter"))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        views = mirrorings(inputs[0], self.model.config.eval_views)
-        each = self.model.embed_features(self.model.backbone_features(torch.cat(views)))
-        if len(views) > 1:
-            each = unit_heads(each.reshape(len(views), -1, each.shape[1]).mean(0), self.model.heads)
-        return each if self.model.bank is None else self.model.bank.refine(each, is_image=True)
+        return self.model.encode_image(inputs[0])
 
 
 class _TextModule(nn.Module):
