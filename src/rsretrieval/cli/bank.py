@@ -99,17 +99,17 @@ def run(
     file = Path(captions).expanduser()
     texts = read_captions(file) if file.is_file() or file.suffix == ".txt" else None
     source = find_model(model, trust_remote_code=trust_remote_code)
-    settings = dict(vars(data))
-    retriever = Retriever(
-        source.build().to(device), source.image_size, source.max_words, None, settings["scale"], settings["bands"]
-    )
-    encoder = retriever.model
-    refinement = refinement or encoder.config.refinement
+    refinement = refinement or source.encoder.refinement
     if texts is not None and refinement is not None and refinement.memory:
         raise ValueError(
             f"--captions '{captions}' has no images, and a memory is of pairs: give a data set, or "
             "--refinement.memory 0"
         )
+    settings = dict(vars(data))
+    retriever = Retriever(
+        source.build().to(device), source.image_size, source.max_words, None, settings["scale"], settings["bands"]
+    )
+    encoder = retriever.model
     if encoder.bank is not None:
         log.info("'%s' has a query bank already: the new one takes its place", model)
     encoder.bank = None  # which would refine what goes into the new one

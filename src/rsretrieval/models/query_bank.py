@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -90,9 +91,9 @@ class QueryBank(nn.Module):
         if self.refinement is None:
             return vectors
         own, other = (self.image, self.text) if is_image else (self.text, self.image)
-        if not torch.is_autocast_enabled(vectors.device.type):
-            return refine(vectors, own, other, self.refinement, is_image=is_image)
-        with torch.autocast(vectors.device.type, enabled=False):  # cosines over a small temperature need their digits
+        kind = vectors.device.type
+        # Cosines over a small temperature need their digits; what is traced has no context that changes nothing.
+        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
             return refine(vectors, own, other, self.refinement, is_image=is_image)
 
     def queries(self) -> tuple[Tensor, Tensor]:
