@@ -31,15 +31,9 @@ def training_pairs(
         shuffle: False keeps the source's order.
     """
     counts = lengths(table.captions)
+    taken = counts if per_image is None else np.minimum(per_image, counts)
     rng = np.random.default_rng([seed, epoch])
-    if per_image is None:
-        rows = np.repeat(np.arange(len(counts)), counts)
-        caption_numbers = _turns(counts)
-    else:
-        start = np.random.default_rng(seed).integers(0, np.maximum(counts, 1))
-        rows = np.repeat(np.arange(len(counts)), np.minimum(per_image, counts))
-        turn = _turns(np.minimum(per_image, counts))
-        caption_numbers = (start[rows] + epoch * per_image + turn) % counts[rows]
+    rows = np.repeat(np.arange(len(counts)), taken)
     blocks = np.array(table.blocks)
     if not shuffle:
         order = np.arange(len(rows))
@@ -50,12 +44,12 @@ def training_pairs(
         group = np.empty(len(blocks), np.int64)
         group[shuffled] = (np.cumsum(blocks[shuffled]) - blocks[shuffled]) // window
         order = np.lexsort((rng.random(len(rows)), np.repeat(group, blocks)[rows]))
-    return np.stack([rows[order], caption_numbers[order]], axis=1)
-
-
-def _turns(counts: Ints) -> Ints:
-    """0 up to each count, one after the other."""
-    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows = rows[order]
+    numbers = order - (np.cumsum(taken) - taken)[rows]
+    if per_image is not None:
+        start = np.random.default_rng(seed).integers(0, np.maximum(counts, 1))
+        numbers = (start[rows] + epoch * per_image + numbers) % counts[rows]
+    return np.stack([rows, numbers], axis=1)
 
 
 def training_batches(pairs: Ints, batch_size: int, shard: tuple[int, int], *, take_turns: bool) -> list[Ints]:

@@ -79,7 +79,9 @@ def scene_labels(
     keys = "\n".join(names).translate(_ZEROS).split("\n")
     keys = keys if len(keys) == len(names) else list(names)  # a name may have two lines
     prefixes = {key: _prefix(key) for key in set(keys)}
-    stated = map(prefixes.__getitem__, keys)
+    stated = list(map(prefixes.__getitem__, keys))
+    if not (scenes or by_file):
+        return stated
     return [prefix if label is None else label for prefix, label in zip(stated, labels, strict=True)]
 
 
