@@ -4,6 +4,7 @@ import io
 import logging
 import struct
 import sys
+import warnings
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from PIL import Image
 from wide import COLOUR, RAMP, THIRTEEN, check_thirteen_bands, first, png, tiff
 
 from rsretrieval.images import BrokenImageError, Rendering, RenderingError, Scale, decode, is_plain
+from rsretrieval.images.samples import samples
 
 
 def colour(mode: str, value: object) -> Image.Image:
@@ -220,6 +222,18 @@ def test_thirteen_bands_by_rasterio(tmp_path: Path) -> None:
     (tmp_path / "broken.tif").write_bytes(tiff(THIRTEEN)[:100] + b"\0" * 90)
     with pytest.raises(BrokenImageError):
         decode(tmp_path / "broken.tif", Rendering.parse("minmax", "4 3 2"))
+
+
+@pytest.mark.parametrize(("dtype", "bands"), [("uint16", 3), ("int16", 4), ("uint8", 2)])
+def test_gdal_writes_bands_that_others_leave_out_or_make_grey(tmp_path: Path, dtype: str, bands: int) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    values = np.random.default_rng(0).integers(0, 127, (bands, 8, 8)).astype(dtype)
+    settings = {"driver": "GTiff", "height": 8, "width": 8, "count": bands, "dtype": dtype}
+    with warnings.catch_warnings(action="ignore"), rasterio.open(tmp_path / "a.tif", "w", **settings) as file:
+        file.write(values)  # that it lies nowhere on earth
+    np.testing.assert_array_equal(samples(str(tmp_path / "a.tif")), np.moveaxis(values, 0, -1))
+    with pytest.raises(RenderingError, match=f"{bands} bands of {dtype}"):
+        decode(tmp_path / "a.tif")
 
 
 def test_thirteen_bands_by_what_stands_for_rasterio(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

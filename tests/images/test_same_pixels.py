@@ -175,7 +175,10 @@ def test_a_single_picture_or_sentence_is_refused_in_words(retriever: Retriever, 
 
 
 def test_a_retriever_has_a_scale_of_its_own(retriever: Retriever, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RenderingError, match=r"picture 1 of the list: it has 1 band of uint16 .*\(in Python scale=…\)"):
+    with pytest.raises(
+        RenderingError,
+        match=r"picture 1 of the list: it has 1 band of uint16 .*\(elsewhere --scale, in Python scale=…\)",
+    ):
         retriever.encode_images([Image.new("RGB", (8, 8)), wide(0)])
     scaled = Retriever(retriever.model, 24, scale=SCALE, bands="3 2 1")
     expected = np.asarray(decode(wide(1), Rendering.parse(SCALE)))[..., ::-1]

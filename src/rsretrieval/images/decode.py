@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from rsretrieval.images.errors import BrokenImageError, RenderingError
 from rsretrieval.images.rendering import Rendering
-from rsretrieval.images.samples import is_eight_bit, opened, samples, to_rgb
+from rsretrieval.images.samples import hidden_bands, is_eight_bit, opened, samples, to_rgb
 
 FORMS = "a picture, a path, encoded bytes, the hub's {bytes, path}, or an array (H, W) or (H, W, bands)"
 UNREADABLE = (
@@ -93,12 +93,12 @@ def is_plain(image: object) -> bool:
 
 
 def _plain(source: object) -> Image.Image | None:
-    """The picture of 8 bits, not loaded yet; None for one that Pillow does not open as it is."""
+    """The picture of 8 bits, not loaded yet; None for one that Pillow does not give as it is."""
     try:
         picture = opened(source)
     except UnidentifiedImageError:
         return None
-    return picture if is_eight_bit(picture) else None
+    return picture if is_eight_bit(picture) and hidden_bands(picture) is None else None
 
 
 def _source(image: object) -> Image.Image | NDArray[Any] | bytes | str:

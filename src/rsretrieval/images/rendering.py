@@ -12,7 +12,8 @@ from rsretrieval.images.errors import RenderingError
 from rsretrieval.images.resize import Pixels
 from rsretrieval.images.scale import ADVICE, Scale, check_finite
 
-CHOOSE = 'say which are red, green and blue by --data.bands (in Python bands=…), counted from 1, such as "4 3 2"'
+OPTION = "--data.bands (elsewhere --bands, in Python bands=…)"
+CHOOSE = f'say which are red, green and blue by {OPTION}, counted from 1, such as "4 3 2"'
 
 
 @dataclass(frozen=True)

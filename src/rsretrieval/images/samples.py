@@ -75,11 +75,16 @@ def samples(source: object) -> NDArray[Any]:
     decoder, _ = _decoder(image)
     if not is_eight_bit(image):
         return _wide(image, source, decoder)
-    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" and decoder else {}
-    tiff = TiffSamples.of(tags) if 258 in tags else None
-    if tiff is not None and tiff.bands > len(image.getbands()):
+    if (tiff := hidden_bands(image)) is not None:
         return _by_rasterio(image, source, tiff)
     return np.asarray(to_rgb(image) if image.mode in OTHER_COLOURS else image)
+
+
+def hidden_bands(image: Image.Image) -> TiffSamples | None:
+    """What a TIFF says that has more bands than Pillow gives of it; None for any other picture."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" and _decoder(image)[0] else {}
+    tiff = TiffSamples.of(tags) if 258 in tags else None
+    return tiff if tiff is not None and tiff.bands > len(image.getbands()) else None
 
 
 def opened(source: object) -> Image.Image:
@@ -140,7 +145,9 @@ def _unidentified(source: object) -> NDArray[Any]:
 
 def _of_tiff(image: Image.Image | None, source: object, tiff: TiffSamples) -> NDArray[Any]:
     if tiff.by_opencv:
-        return tiff.masked(_by_opencv(_content(image, source)))
+        values = _by_opencv(_content(image, source))
+        if tiff.bands == (1 if values.ndim == 2 else values.shape[2]):  # it makes some of several bands grey
+            return tiff.masked(values)
     return _by_rasterio(image, source, tiff)
 
 

@@ -14,7 +14,8 @@ from rsretrieval.images.errors import BrokenImageError, RenderingError
 log = logging.getLogger(__name__)
 Rule = Literal["dtype", "minmax", "percentile"]
 POSSIBLE = "dtype, minmax, minmax LOW HIGH or percentile LOW HIGH"
-ADVICE = f'say how they become 0 to 255 by --data.scale (in Python scale=…): {POSSIBLE}, such as "percentile 2 98"'
+OPTION = "--data.scale (elsewhere --scale, in Python scale=…)"
+ADVICE = f'say how they become 0 to 255 by {OPTION}: {POSSIBLE}, such as "percentile 2 98"'
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Scale:
         if least < 0 or largest > 1:
             raise RenderingError(
                 f"the scale 'dtype' takes floats from 0 to 1, and these are {least:g} to {largest:g}: set another by "
-                f"--data.scale (in Python scale=…): {POSSIBLE}"
+                f"{OPTION}: {POSSIBLE}"
             )
         return 0.0, 1.0
 
