@@ -58,6 +58,50 @@ def test_a_second_fit_leaves_the_first_ones_checkpoints_aside(
     cli.main(["export", str(run / "checkpoints" / "best.ckpt"), "--to", str(tmp_path / "to")])  # the second run's
 
 
+def test_a_fit_that_makes_no_step_leaves_the_folder_as_it_was(
+    fit: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = tmp_path / "run" / "checkpoints"
+    cli.main(fit)
+    before = {file.name: file.read_bytes() for file in checkpoints.iterdir()}
+    for option, message in (
+        ("--data.batch_size=1", "one pair has nothing to be told from"),
+        ("--trainer.accumulate_grad_batches=0", "give a whole number, 1 or more"),
+        ("--data.seed=-1", "--data.seed -1 is too small"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cli.main([*fit, option])
+        assert {file.name: file.read_bytes() for file in checkpoints.iterdir()} == before
+        assert not checkpoints.with_name("checkpoints-1").exists()
+    assert "the checkpoints of the earlier run are in" in caplog.text
+    checkpoints.rename(checkpoints.with_name("checkpoints-1"))
+    with pytest.raises(FileNotFoundError, match=r"which has \[\] \(earlier ones lie in .*checkpoints-1"):
+        find_checkpoint(checkpoints, "best")
+    assert find_checkpoint(checkpoints, "auto") is None
+    assert "so that the run begins anew; earlier ones lie in" in caplog.text
+
+
+def test_the_last_epoch_is_kept_where_validation_is_rarer(fit: list[str], tmp_path: Path) -> None:
+    cli.main([*fit, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3"])
+    checkpoints = tmp_path / "run" / "checkpoints"
+    steps = {
+        name: torch.load(checkpoints / f"{name}.ckpt", weights_only=True)["global_step"] for name in ("best", "last")
+    }
+    assert steps == {"best": 4, "last": 6}
+
+
+def test_what_is_no_checkpoint_is_refused_before_anything_is_built(
+    fit: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04" + b"x" * 50)
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    for file in ("cut.ckpt", "empty.ckpt", "nowhere.ckpt", "small.yaml", "."):
+        with pytest.raises(CheckpointError, match=r"cannot be read as a checkpoint|is no checkpoint"):
+            cli.main([*fit, f"--ckpt_path={tmp_path / file}"])
+    cli.main(["validate", *fit[1:]])
+    assert "projections have random weights: give --ckpt_path" in caplog.text
+
+
 def test_a_finished_run_called_again_changes_nothing(
     fit: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -100,6 +100,8 @@ def _is_for_user(error: BaseException) -> bool:
     """Whether this package raised an error on purpose: one of its own classes, or an ordinary one in its own code."""
     if type(error).__module__.partition(".")[0] == "rsretrieval":
         return True
+    if isinstance(error, OSError) and error.filename is not None:
+        return True  # a file or folder that is not there, is another thing, or cannot be written
     if not isinstance(error, ValueError | OSError | ImportError | RuntimeError):
         return False
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)

@@ -69,7 +69,12 @@ def find_checkpoint(folder: Path, which: str) -> Path | None:
     """
     files = sorted(folder.glob("*.ckpt" if which == "auto" else f"{which}*.ckpt"))
     ranks = {file: rank for file in files if (rank := _rank(file, which)) is not None}
+    earlier = _earlier(folder)
     if which == "auto" and not files:
+        if earlier:
+            log.warning(
+                "'%s' holds no checkpoint, so that the run begins anew; earlier ones lie in %s", folder, earlier
+            )
         return None
     if not ranks:
         if which == "auto":
@@ -78,8 +83,9 @@ def find_checkpoint(folder: Path, which: str) -> Path | None:
                 "anew, or give a file as --ckpt_path"
             )
         names = sorted(file.name for file in folder.glob("*.ckpt"))
+        also = f" (earlier ones lie in {earlier})" if earlier else ""
         raise FileNotFoundError(
-            f"no checkpoint '{which}' in '{folder}', which has {names}: give the run's folder as "
+            f"no checkpoint '{which}' in '{folder}', which has {names}{also}: give the run's folder as "
             "--trainer.default_root_dir, or a file as --ckpt_path"
         )
     return max(ranks, key=lambda file: ranks[file])
@@ -119,10 +125,21 @@ def check_is_newest(folder: Path, chosen: str | None) -> None:
         )
 
 
-def set_aside(checkpoints: Path) -> None:
-    """Move the checkpoints of an earlier run out of the way of a new one: what is called best is of one run alone."""
+def _earlier(checkpoints: Path) -> list[str]:
+    """Folders of earlier runs' checkpoints, as :func:`set_aside` names them."""
+    return sorted(
+        str(folder) for folder in checkpoints.parent.glob(f"{checkpoints.name}-*") if any(folder.glob("*.ckpt"))
+    )
+
+
+def set_aside(checkpoints: Path) -> Path | None:
+    """Move the checkpoints of an earlier run out of the way of a new one: what is called best is of one run alone.
+
+    Returns:
+        Where they are now; None if there are none.
+    """
     if not any(checkpoints.glob("*.ckpt")):
-        return
+        return None
     taken = (checkpoints.with_name(f"{checkpoints.name}-{number}") for number in itertools.count(1))
     target = next(folder for folder in taken if not folder.exists())
     checkpoints.rename(target)
@@ -131,6 +148,18 @@ def set_aside(checkpoints: Path) -> None:
         "--ckpt_path last",
         target,
     )
+    return target
+
+
+def bring_back(aside: Path, checkpoints: Path) -> None:
+    """Undo :func:`set_aside` for a run that ended before its first step."""
+    checkpoints.mkdir(exist_ok=True)
+    for file in checkpoints.glob("*.ckpt"):
+        file.unlink()  # of random weights
+    for file in aside.glob("*"):
+        file.rename(checkpoints / file.name)
+    aside.rmdir()
+    log.warning("no step was made: the checkpoints of the earlier run are in '%s' again", checkpoints)
 
 
 def lock_folder(root: Path, command: Literal["fit", "predict", "sweep"] = "fit") -> FileLock:

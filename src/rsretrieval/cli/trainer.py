@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -21,13 +20,27 @@ from rsretrieval.cli.configs import given, resolve
 from rsretrieval.cli.loggers import begin_loggers, end_loggers, refused_without_package, settle_loggers
 from rsretrieval.cli.monitors import check_monitors
 from rsretrieval.cli.plugins import add_plugins, load_plugins, named_plugins
-from rsretrieval.cli.pretrained import named_as_checkpoint, settings_of_model
-from rsretrieval.cli.run_folder import NAMES, RunConfig, check_is_newest, find_checkpoint, lock_folder, set_aside
+from rsretrieval.cli.pretrained import (
+    PREPROCESSING,
+    builds_model,
+    check_checkpoint,
+    model_of_checkpoint,
+    named_as_checkpoint,
+    names_class,
+    settings_of_model,
+    warn_of_untrained,
+)
+from rsretrieval.cli.run_folder import (
+    NAMES,
+    RunConfig,
+    bring_back,
+    check_is_newest,
+    find_checkpoint,
+    lock_folder,
+    set_aside,
+)
 from rsretrieval.cli.signals import exit_status_of_signals
-from rsretrieval.compatibility import current_model_settings
 from rsretrieval.data.datamodule import RetrievalDataModule
-from rsretrieval.models.checkpoint import load_checkpoint
-from rsretrieval.models.remote_code import check_remote_code
 from rsretrieval.models.weights import tensors_follow
 from rsretrieval.training.callbacks import (
     EmbeddingWriter,
@@ -40,7 +53,6 @@ from rsretrieval.training.callbacks import (
 from rsretrieval.training.checkpoint_io import write_checkpoints_whole
 from rsretrieval.training.module import RetrievalModule
 from rsretrieval.training.schedule import PAPER_STAGES
-from rsretrieval.types import Preprocessing
 
 DEFAULTS = {
     "checkpoint.monitor": "val/mR",
@@ -48,6 +60,7 @@ DEFAULTS = {
     "checkpoint.filename": "best",
     "last.filename": "last",
     "last.enable_version_counter": False,
+    "last.save_on_train_epoch_end": True,  # also where validation is rarer
     "resume.filename": "last-step",
     "resume.every_n_train_steps": 200,
     "resume.enable_version_counter": False,
@@ -58,8 +71,6 @@ DEFAULTS = {
     "trainer.num_sanity_val_steps": 0,
     "schedule.stages": [asdict(stage) for stage in PAPER_STAGES],
 }
-PREPROCESSING = ("image_size", "scale", "bands")
-"""Settings of the data that the model's preprocessing takes from there."""
 HARMLESS = (
     "Found .* module\\(s\\) in eval mode",
     ".*does not have many workers",
@@ -114,6 +125,8 @@ class RetrievalCLI(LightningCLI):
             which = "last" if self._is_auto and self.subcommand != "fit" else config.ckpt_path
             file = find_checkpoint(Path(config.checkpoint.dirpath), which)
             config.ckpt_path = None if file is None else str(file)
+        elif config.get("ckpt_path"):
+            check_checkpoint(config.ckpt_path)
 
     def instantiate_classes(self) -> None:
         """With a checkpoint to come, towers need no weights of their own: every tensor is in it."""
@@ -135,16 +148,27 @@ class RetrievalCLI(LightningCLI):
         """Keep other processes out of the run's folder, and an earlier run's checkpoints apart from this one's."""
         config: Any = self.config[self.subcommand]
         check_monitors(self.trainer, self.model)
+        if (count := self.trainer.accumulate_grad_batches) < 1:
+            raise ValueError(f"--trainer.accumulate_grad_batches {count} is too small: give a whole number, 1 or more")
         write_checkpoints_whole(self.trainer)
-        self._lock = None
+        self._lock, self._aside = None, None
         if self.trainer.is_global_zero:
             self._lock = lock_folder(Path(self.trainer.default_root_dir))
             folder = Path(config.checkpoint.dirpath)
             if self._is_auto:
                 check_is_newest(folder, config.ckpt_path)
             elif config.ckpt_path is None and self.trainer.checkpoint_callbacks and not config.trainer.fast_dev_run:
-                set_aside(folder)
+                self._aside = set_aside(folder)
         self._begin_loggers(trains=True)
+
+    def fit(self, **settings: Any) -> None:  # noqa: ANN401 - the trainer's
+        """Train; where no step was made, the checkpoints of an earlier run come back."""
+        try:
+            self.trainer.fit(**settings)
+        except BaseException:
+            if self._aside is not None and not self.trainer.global_step:
+                bring_back(self._aside, Path(self.config[self.subcommand].checkpoint.dirpath))
+            raise
 
     def _begin_loggers(self, *, trains: bool = False) -> None:
         """A run goes on where its checkpoint is of this folder."""
@@ -152,6 +176,8 @@ class RetrievalCLI(LightningCLI):
         folder = Path(config.checkpoint.dirpath).resolve()
         goes_on = config.ckpt_path is not None and Path(config.ckpt_path).resolve().parent == folder
         begin_loggers(self.trainer, goes_on=goes_on, trains=trains)
+        if not trains and config.ckpt_path is None:
+            warn_of_untrained(self.model, config.model)
 
     before_validate = before_test = _begin_loggers
 
@@ -175,48 +201,6 @@ class RetrievalCLI(LightningCLI):
         end_loggers(self.trainer)
 
     after_test = after_validate
-
-
-def builds_model(arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> bool:
-    """Whether the arguments or configurations say which model to build; single options alone change one."""
-    return names_class("model", arguments, contents) or any("model" in content for content in contents)
-
-
-def model_of_checkpoint(arguments: Sequence[str], contents: Iterable[dict[str, Any]], *, with_data: bool) -> list[str]:
-    """The configuration of a checkpoint's own model, for ``--ckpt_path FILE`` alone; nothing for other arguments.
-
-    Args:
-        arguments: of the command line.
-        contents: of its configurations, which may name the run's folder.
-        with_data: also the settings of the data that belong to the model, such as the size of the images.
-
-    Raises:
-        CheckpointError: if the file cannot be read.
-    """
-    which, root = given("ckpt_path", arguments), given("trainer.default_root_dir", arguments, contents)
-    if which is None:
-        return []
-    file = Path(which)
-    if which in NAMES and root is not None:
-        file = find_checkpoint(Path(root) / "checkpoints", which) or file
-    if not file.is_file():
-        return []
-    settings = current_model_settings(load_checkpoint(file).get("hyper_parameters", {}))
-    if "encoder" not in settings:
-        return []  # of another module
-    check_remote_code(settings["encoder"], f"'{file}'", trusted=False)
-    preprocessing = {"image_size": Preprocessing.image_size, **settings["encoder"].get("preprocessing", {})}
-    data = {name: preprocessing.get(name) for name in PREPROCESSING}
-    return ["--config", json.dumps({"model": settings, **({"data": data} if with_data else {})})]
-
-
-def names_class(part: str, arguments: Sequence[str], contents: Iterable[dict[str, Any]]) -> bool:
-    """Whether the arguments or configurations give a class for ``model`` or ``data`` (LightningCLI's subclass mode)."""
-    options = {argument.partition("=")[0] for argument in arguments}
-    settings = [content.get(part) for content in contents]
-    return bool(options & {f"--{part}", f"--{part}.class_path"}) or any(
-        isinstance(value, str) or (isinstance(value, dict) and "class_path" in value) for value in settings
-    )
 
 
 def main(arguments: Sequence[str], cli: type[RetrievalCLI] = RetrievalCLI) -> None:

@@ -8,7 +8,7 @@ import torch
 from lightning import LightningDataModule
 
 from rsretrieval.data.checks import check_choice, check_fractions, check_least
-from rsretrieval.data.datasets.base import SPLITS, Columns, Source
+from rsretrieval.data.datasets.base import SPLITS, Columns, DataError, Source
 from rsretrieval.data.datasets.exclusion import exclude as exclude_images
 from rsretrieval.data.datasets.holdout import hold_out
 from rsretrieval.data.datasets.registry import build_source
@@ -16,7 +16,7 @@ from rsretrieval.data.loader import EpochLoader
 from rsretrieval.data.resume import CheckpointedPosition, Position
 from rsretrieval.data.serving import ServesModel
 from rsretrieval.data.stream import RetrievalStream
-from rsretrieval.data.table import Table, build_table
+from rsretrieval.data.table import Table, build_table, warn_of_shared_names
 from rsretrieval.data.transforms import AUGMENTATIONS, evaluation, training
 from rsretrieval.distributed import run_seed
 from rsretrieval.images import Rendering
@@ -101,7 +101,7 @@ class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule
             image_size=image_size, eval_image_size=eval_image_size, batch_size=batch_size,
             eval_batch_size=eval_batch_size, max_words=max_words, captions_per_image=captions_per_image,
         )  # fmt: skip
-        check_least(0, num_workers=num_workers)
+        check_least(0, num_workers=num_workers, seed=seed)
         check_fractions(word_deletion=word_deletion, max_broken=max_broken, holdout=holdout)
         check_choice(AUGMENTATIONS, augmentation=augmentation)
         check_choice(SPLITS, predict_split=predict_split)
@@ -176,6 +176,8 @@ class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule
                 as_written=self._as_written,
                 needs_captions=needs_captions,
             )
+            if ("train", True) in self._tables and split != "train":
+                warn_of_shared_names(self._tables["train", True], self._tables[split, needs_captions], split)
         return self._tables[split, needs_captions]
 
     def stream(self, split: str, *, train: bool = False, needs_captions: bool = True) -> RetrievalStream:
@@ -221,7 +223,13 @@ class RetrievalDataModule(ServesModel, CheckpointedPosition, LightningDataModule
         )
 
     def train_dataloader(self) -> EpochLoader:
-        """Batches of pairs."""
+        """Batches of pairs.
+
+        Raises:
+            DataError: if the global batch is one pair.
+        """
+        if self.batch_size * (self.trainer.world_size if self.trainer else 1) == 1:
+            raise DataError("a batch of one pair has nothing to be told from: give --data.batch_size 2 or more")
         return self._loader("train", train=True)
 
     def val_dataloader(self) -> EpochLoader:

@@ -45,6 +45,8 @@ def check_stages(stages: Sequence[Stage], losses: Mapping[str, object]) -> None:
     for number, stage in enumerate(stages, 1):
         if not stage.losses:
             raise ValueError(f"stage {number} names no loss; known are {sorted(losses)}: give at least one")
+        if not any(stage.losses.values()):
+            raise ValueError(f"stage {number} gives every loss a weight of 0, so that nothing is learned: give another")
         for name in stage.losses:
             losses[name]  # refuses an unknown one
 
