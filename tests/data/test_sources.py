@@ -656,6 +656,10 @@ def test_columns_of_a_csv(tmp_path: Path) -> None:
         ("filename,title,title\na.png,a,b\n", "' has a column twice in its header"),
         ("name,words\na.png,a pond\n", r"its header is \['name', 'words'\], and an image \(filename or"),
         ("filename,title\na.png,\"['a', 'b']\"\n", "line 2: 'title' holds str .*a list that was written as text"),
+        ("filename,title\na.png,\"[{'raw': 'a pond'}]\"\n", "line 2: .*an object that was written as text"),
+        ("filename,title\na.png,\"{'raw': 'a pond'}\"\n", "line 2: .*an object that was written as text"),
+        ("filename,title\na.png,\" ( 'a', 'b' )\"\n", "line 2: .*a list that was written as text"),
+        ("filename,title\na.png,\"array(['a', 'b'], dtype=object)\"\n", "line 2: .*a list that was written as text"),
         ("<html>", "' is a web page"),
         ("", "holds no table"),
     ],
@@ -747,7 +751,7 @@ def test_x2_a_missing_file_is_named_with_table_and_entry_and_no_other_is_taken(t
     for row, reason in (
         (1, "there is no file 'airport/1.png' below '.*', among 2 files"),  # not bay's
         (2, "there is no file 'none.png' below"),
-        (3, "there is no file 'row 3' below"),
+        (3, "it has no file name"),
     ):
         with pytest.raises(BrokenRowError, match=rf"x.json', \[{row}\]: {reason}"):
             source.read("train", row)
@@ -893,6 +897,15 @@ def write_tar(file: Path, members: dict[str, bytes]) -> None:
             archive.addfile(info, BytesIO(content))
 
 
+def test_a_text_beside_an_image_in_a_tar_has_a_caption_a_line(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0000.tar", {"a.png": picture(0), "a.txt": b"a pond\r\n\n two ponds \n"})
+    source = build_source("webdataset", str(tmp_path), COLUMNS)
+    assert source.records("train") == [Record("a", ("a pond", "two ponds"))]
+    assert list(source.text_columns("train").captions) == [["a pond", "two ponds"]]
+    with pytest.raises(MissingSplitError, match=r"it needs files valid-\*\.tar"):
+        source.records("valid")
+
+
 def test_webdataset(tmp_path: Path) -> None:
     for shard in range(2):
         numbers = (2 * shard, 2 * shard + 1)
@@ -913,6 +926,69 @@ def test_webdataset(tmp_path: Path) -> None:
         DataError, match=r"test-0000.tar' has no column \['captions'\]; it has \['__key__', '__url__', 'png'\]"
     ):
         build_source("webdataset", str(tmp_path), COLUMNS).records("test")
+
+
+@pytest.mark.parametrize(
+    ("ids", "of_captions", "found"),
+    [
+        ([1, 2], [1.0, "0002"], [("a",), ("b",)]),
+        ([7, 7], [7, 7], r"several images of one id, such as '7'"),
+        ([1, 2], [8, 9], r"captions of 2 image_id, such as '8', are of no image; ids of images are such as '1'"),
+    ],
+)
+def test_captions_find_their_images_by_id(
+    tmp_path: Path, ids: list[object], of_captions: list[object], found: list[tuple[str]] | str
+) -> None:
+    pictures = [{"id": id_, "file_name": name} for id_, name in zip(ids, ("x.png", "y.png"), strict=True)]
+    annotations = [{"image_id": id_, "caption": text} for id_, text in zip(of_captions, "ab", strict=True)]
+    write_json(tmp_path / "train.json", {"images": pictures, "annotations": annotations})
+    if isinstance(found, str):
+        with pytest.raises(DataError, match=found):
+            folder_source(tmp_path).records("train")
+    else:
+        assert [row.captions for row in folder_source(tmp_path).records("train")] == found
+
+
+def test_of_several_keys_it_is_said_which_has_the_captions(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    write_json(tmp_path / "train.json", [{"filename": "a.png", "title": "a", "text": "b", "title_2": "c"}] * 2)
+    assert folder_source(tmp_path).records("train")[0].captions[:2] == ("a", "c")
+    assert caplog.text.count("captions are read from ['title', 'title_2'], not from ['text']") == 1
+
+
+def test_texts_of_missing_values_are_no_captions(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("filename,title,title_1\na.png,a pond,nan\nb.png,None,a lake\n")
+    assert [row.captions for row in folder_source(tmp_path).records("train")] == [("a pond",), ("a lake",)]
+
+
+def test_names_that_two_splits_share_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images("a.png", "b.png", folder=tmp_path)
+    write_json(tmp_path / "x.json", [*entries("a.png", "b.png"), *entries("b.png", split="val")])
+    data = RetrievalDataModule("folder", str(tmp_path))
+    data.table("train")
+    data.table("valid")
+    assert "1 images of the split 'valid' have the name of a training image, such as 'b.png'" in caplog.text
+
+
+def test_classes_with_lists_of_names_and_images_without_a_label(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    write_json(tmp_path / "x.json", entries("airport_1.png", "7.png", "port_2.png"))
+    scenes = write_json(tmp_path / "scenes" / "classes.json", {"field": ["7.png"], "Airfield": ["airport_1.png"]})
+    table = build_table(folder_source(tmp_path), "train", scene_file=str(scenes))
+    assert [table.scene_names[number] for number in table.scenes] == ["Airfield", "field", "port"]
+    assert "scenes of 1 images are those of their names, such as 'port_2.png'" in caplog.text
+    write_json(scenes, {"a": ["7.png"], "b": ["7.png"]})
+    with pytest.raises(DataError, match=r"has '7.png' in several classes"):
+        build_table(folder_source(tmp_path), "train", scene_file=str(scenes))
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.99])
+def test_a_hold_out_leaves_images_on_both_sides(tmp_path: Path, fraction: float) -> None:
+    write_json(tmp_path / "x.json", entries("a.png", "b.png"))
+    with pytest.raises(DataError, match=r"holdout=.* of 2 training images leaves . to train on and . to validate on"):
+        HoldoutSource(folder_source(tmp_path), fraction)
 
 
 # --- D: names of sources.

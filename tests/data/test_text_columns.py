@@ -88,6 +88,9 @@ def test_arrays_give_the_table_that_rows_give(
     [
         {"captions": [["a", None], [], [], []]},
         {"captions": [["['a', 'b']"], [], [], []]},
+        {"captions": [["a pond", "array(['a', 'b'])"], [], [], []]},
+        {"captions": [["{'raw': 'a'}"], [], [], []]},
+        {"captions": [["a pond"], ["nan"], [], []]},
         {"captions": [[1], [], [], []]},
         {"captions": pa.array([[b"\xff"], [], [], []], pa.list_(pa.binary())).cast(pa.list_(pa.string()), safe=False)},
         {"filename": ["a", "a", "b", "c"]},

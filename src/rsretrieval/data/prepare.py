@@ -14,7 +14,7 @@ from typing import Any
 
 from rsretrieval.data.datasets.base import SPLITS, Columns, DataError, MissingSplitError
 from rsretrieval.data.datasets.catalogue import describe_datasets
-from rsretrieval.data.datasets.registry import build_source
+from rsretrieval.data.datasets.registry import SOURCES, build_source, source_and_path
 from rsretrieval.files import sha256
 
 __all__ = ["describe_datasets", "prepare"]
@@ -82,10 +82,11 @@ def prepare(
     from rsretrieval.data.table import build_table
     from rsretrieval.images import Rendering
 
+    _check_bounds(size=size, quality=quality, shard_rows=shard_rows)
     rendering = Rendering.parse(scale, bands)
     source_name, path = _source_and_path(name, path, to)
-    source = exclude_images(build_source(source_name, path, columns, revision, configuration), exclude)
-    source = hold_out(source, holdout)
+    source = build_source(source_name, path, columns, revision, configuration)
+    source = hold_out(exclude_images(source, exclude), holdout)
     datasets.disable_progress_bars()  # its own, of every file
     readers = []
     for split in splits or SPLITS:
@@ -106,12 +107,19 @@ def prepare(
         "captions": [max_words, scene_file and sha256(Path(scene_file).expanduser())],
         "rows": [shard_rows, holdout],
     }
-    settings |= _newer_settings(configuration, exclude)
-    manifest = _manifest(folder, settings, source.fingerprint())
+    manifest = _manifest(folder, settings | _newer_settings(configuration, exclude), source.fingerprint())
     writer = ShardWriter(folder, manifest, size, quality, shard_rows, max_broken)
     for reader in readers:
         writer.write_split(reader)
     log.info("ready: --data.source parquet --data.path %s", folder)
+
+
+def _check_bounds(**settings: int | None) -> None:
+    for name, value in settings.items():
+        if value is not None and (value < 1 or (name == "quality" and value > 100)):
+            raise DataError(
+                f"--{name} {value} is out of bounds: give a whole number, 1 or more, and a quality up to 100"
+            )
 
 
 def _newer_settings(configuration: str | None, exclude: str | None) -> dict[str, str]:
@@ -127,6 +135,9 @@ def _source_and_path(name: str, path: str, to: str) -> tuple[str, str]:
     Raises:
         DataError: if the name is a path of this machine.
     """
+    if name.partition(":")[0] in SOURCES:
+        source, below = source_and_path(name)
+        return source, path or below
     if "/" not in name and "\\" not in name:
         return name, path
     if name.startswith((".", "/", "~")) or "\\" in name or Path(name).exists():

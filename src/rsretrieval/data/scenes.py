@@ -12,13 +12,12 @@ from pathlib import Path, PurePath
 
 from rsretrieval.data.datasets.base import DataError, Record
 from rsretrieval.data.datasets.text_files import read_text
-from rsretrieval.data.datasets.values import Place, record
+from rsretrieval.data.datasets.values import Place, is_row_number, record
 
 logger = logging.getLogger(__name__)
 _PREFIX = re.compile(r"([A-Za-z]+(?:[_ ][A-Za-z]+)*)[_ -]?\d+$")
 _SET = re.compile(r"^(?:rsicd|rsitmd|ucm)_", re.IGNORECASE)  # before the authors' own name, in RET-3's archives
 _ZEROS = str.maketrans("123456789", "0" * 9)
-_ROW = re.compile(r"row \d+")  # the name of an image that has none
 
 
 def scene_names(labels: Sequence[str | None], names: Sequence[str], captions: Sequence[Sequence[str]]) -> Sequence[str]:
@@ -82,6 +81,9 @@ def scene_labels(
     stated = list(map(prefixes.__getitem__, keys))
     if not (scenes or by_file):
         return stated
+    by_name = [name for name, label, prefix in zip(names, labels, stated, strict=True) if label is None and prefix]
+    if by_name and any(label is not None for label in labels):
+        logger.info("scenes of %d images are those of their names, such as '%s'", len(by_name), by_name[0])
     return [prefix if label is None else label for prefix, label in zip(stated, labels, strict=True)]
 
 
@@ -102,7 +104,7 @@ def read_scene_file(path: str, names: Sequence[str], split: str) -> dict[str, st
     """File name to scene class, from a JSON.
 
     Args:
-        path: of the JSON.
+        path: of the JSON: an object of names to classes, or of classes to lists of names.
         names: file names of a split's images; where it lists none of them, the log says so.
         split: its name.
 
@@ -118,6 +120,8 @@ def read_scene_file(path: str, names: Sequence[str], split: str) -> dict[str, st
         ) from error
     if not isinstance(listed, dict):
         raise DataError(f"--data.scene_file: '{file}' is no JSON object of file names to classes: give such a file")
+    if listed and all(isinstance(files, list) and set(map(type, files)) <= {str} for files in listed.values()):
+        listed = _by_name(listed, str(file))
     places = ((name, Place(f"--data.scene_file: '{file}'", f"'{name}'", {})) for name in listed)
     scenes = {name: record({"scene": listed[name]}, 0, place).scene for name, place in places}
     if not any({name, PurePath(name).name} & scenes.keys() for name in names):
@@ -128,6 +132,15 @@ def read_scene_file(path: str, names: Sequence[str], split: str) -> dict[str, st
     return {name: scene for name, scene in scenes.items() if scene is not None}
 
 
+def _by_name(classes: Mapping[str, list[str]], file: str) -> dict[str, str]:
+    """Classes with lists of file names, turned round."""
+    named = [(name, label) for label, names in classes.items() for name in names]
+    twice = [name for name, count in Counter(name for name, _ in set(named)).items() if count > 1]
+    if twice:
+        raise DataError(f"--data.scene_file: '{file}' has '{twice[0]}' in several classes: leave it in one")
+    return dict(named)
+
+
 def _path(name: str) -> PurePath:
     return PurePath(name.strip().replace("\\", "/"))
 
@@ -135,5 +148,5 @@ def _path(name: str) -> PurePath:
 def _prefix(name: str) -> str | None:
     """The class that begins a file name, before its number."""
     path = _path(name)
-    match = None if _ROW.fullmatch(path.name) else _PREFIX.match(_SET.sub("", path.stem, count=1))
+    match = None if is_row_number(path.name) else _PREFIX.match(_SET.sub("", path.stem, count=1))
     return match[1].lower() if match else None

@@ -147,6 +147,17 @@ def build_table(
     )
 
 
+def warn_of_shared_names(training: Table, other: Table, split: str) -> None:
+    """Say which images of another split have names of training images: their figures may be too good."""
+    shared = sorted(name for name in set(training.names) & set(other.names) if not values.is_row_number(name))
+    if shared:
+        log.warning(
+            "%d images of the split '%s' have the name of a training image, such as '%s': if they are the same images, "
+            "figures are too good; leave them out of training by --data.exclude",
+            *(len(shared), split, shared[0]),
+        )
+
+
 def checked(records: Sequence[Record], where: str) -> list[Record]:
     """The records with each field of the type that it should have, whatever the source made of its rows."""
     return [values.record(record._asdict(), row, values.Place(where, row, {})) for row, record in enumerate(records)]

@@ -30,7 +30,13 @@ class HoldoutSource(TrainingRows):
         images, image_of_row = np.unique(firsts, return_inverse=True)
         chosen_images = np.zeros(len(images), bool)
         order = np.random.default_rng(seed).permutation(len(images))
-        chosen_images[order[: round(fraction * len(images))]] = True
+        count = round(fraction * len(images))
+        if not 0 < count < len(images):
+            raise DataError(
+                f"holdout={fraction} of {len(images)} training images leaves {len(images) - count} to train on and "
+                f"{count} to validate on: give another fraction as --data.holdout, or more images"
+            )
+        chosen_images[order[:count]] = True
         held_out = chosen_images[image_of_row]
         super().__init__(source, {"train": ~held_out, "valid": held_out})
 

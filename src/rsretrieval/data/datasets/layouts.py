@@ -6,15 +6,18 @@ JSON: a list of rows, or one below ``images``; an object of scene class or split
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rsretrieval.data.datasets.base import Columns, DataError
+from rsretrieval.data.datasets.coco import with_annotations
 from rsretrieval.data.datasets.splits import split_of
 from rsretrieval.data.datasets.text_files import TABLES, NoTableError, read_cells, read_json
 
+log = logging.getLogger(__name__)
 NAMES = (
     "filename",
     "file_name",
@@ -68,6 +71,7 @@ class Keys:
         self.captions = CAPTIONS if columns.captions == default.captions else (columns.captions,)
         self.scene, self.values, self.file = columns.scene or "scene", columns.values or "caption_values", file
         self.needed = [column for column in (columns.scene, columns.values) if column is not None]
+        self._told = False
 
     def name_of(self, row: Mapping[str, Any]) -> str | None:
         """The key of the image's name."""
@@ -80,6 +84,16 @@ class Keys:
             if numbered:
                 return numbered
         return []
+
+    def _tell(self, row: Mapping[str, Any], captions: Sequence[str]) -> None:
+        """Say once which of several keys has the captions."""
+        others = [key for key in row if key in self.captions and key not in captions]
+        if (others or len(captions) > 1) and not self._told:
+            left = f", not from {others}" if others else ""
+            log.info(
+                "'%s': captions are read from %s%s (--data.columns.captions NAME)", self.file, list(captions), left
+            )
+            self._told = True
 
     def wanted(self) -> str:
         """What a row needs, in words."""
@@ -115,6 +129,7 @@ class Keys:
                 f"'{self.file}', {where}, has no {', no '.join(lacks)}; it has {list(row)[:20]}: add it, remove the "
                 "row, or name the right key, as in --data.columns.captions=NAME"
             )
+        self._tell(row, captions)
         texts = row[captions[0]] if len(captions) == 1 else [text for key in captions for text in _listed(row[key])]
         label = row.get(self.scene)
         values = {"filename": row[name], "captions": texts, "scene": scene if label is None else label}
@@ -146,7 +161,7 @@ def read_rows(file: Path, columns: Columns) -> list[Row]:
 def _rows_of_json(table: Any, keys: Keys) -> Iterator[Row]:  # noqa: ANN401
     lists = table if isinstance(table, dict) else {"": table}
     if isinstance(lists.get("images"), list):
-        lists = {"images": _with_annotations(lists["images"], lists.get("annotations"))}
+        lists = {"images": with_annotations(lists["images"], lists.get("annotations"), CAPTIONS, keys.file)}
     objects = [row for rows in lists.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)]
     if objects and all(REGIONS in row for row in objects):
         raise NoTableError(
@@ -170,20 +185,6 @@ def _describe(lists: Mapping[str, Any]) -> str:
             if isinstance(row, dict):
                 return f"rows{f' of {key!r}' if key else ''} have {list(row)[:20]}"
     return f"it has {list(lists)[:20]}" if set(lists) != {""} else f"it is a {type(lists['']).__name__}"
-
-
-def _with_annotations(images: list[Any], annotations: object) -> list[Any]:
-    """COCO's images, each with the captions that name its id."""
-    if not isinstance(annotations, list) or any(isinstance(i, dict) and set(CAPTIONS) & i.keys() for i in images):
-        return images
-    captions: dict[object, list[object]] = {}
-    for annotation in annotations:
-        if isinstance(annotation, dict) and {"image_id", "caption"} <= annotation.keys():
-            captions.setdefault(str(annotation["image_id"]), []).append(annotation["caption"])
-    return [
-        {**image, "captions": captions.get(str(image.get("id")), [])} if isinstance(image, dict) else image
-        for image in images
-    ]
 
 
 def _rows_of_cells(file: Path, keys: Keys) -> Iterator[Row]:

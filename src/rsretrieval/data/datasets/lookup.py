@@ -11,6 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from rsretrieval.data.datasets.base import BrokenRowError
+from rsretrieval.data.datasets.values import is_row_number
 
 Parts = tuple[str, ...]
 IMAGES = {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -112,6 +113,8 @@ class FileIndex:
         Raises:
             BrokenRowError: if there is none, or there are several, saying where.
         """
+        if is_row_number(name):
+            raise BrokenRowError("it has no file name")
         if re.match(r"[A-Za-z][\w+.-]+://", name):
             raise BrokenRowError(f"the image '{name}' is an address: fetch it, and give a file's name")
         try:
@@ -123,7 +126,7 @@ class FileIndex:
         if len(files) > 1:
             files = list({os.path.realpath(file): file for file in reversed(files)}.values())[::-1]
         if not files:
-            raise BrokenRowError(f"there is no file '{name}' below '{self.folder}', among {self.count} files")
+            raise BrokenRowError(f"there is no file '{name:.200}' below '{self.folder}', among {self.count} files")
         if len(files) > 1:
             places = " and ".join(f"'{file.relative_to(self.folder)}'" for file in files[:3])
             raise BrokenRowError(

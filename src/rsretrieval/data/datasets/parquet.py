@@ -28,9 +28,9 @@ from rsretrieval.data.datasets.base import (
     Source,
     check_columns,
 )
-from rsretrieval.data.datasets.lookup import IMAGES, FileIndex, fingerprint, lone_last_parts, walk
+from rsretrieval.data.datasets.lookup import FileIndex, fingerprint, lone_last_parts, walk
 from rsretrieval.data.datasets.splits import split_of
-from rsretrieval.data.datasets.table_files import find_tables, load
+from rsretrieval.data.datasets.table_files import ENDINGS, find_tables, load, texts_of_lines, webdataset_columns
 from rsretrieval.data.datasets.text_columns import TextColumns, plain_columns
 from rsretrieval.data.datasets.values import Place, class_name, record
 
@@ -55,7 +55,8 @@ class SplitTable:
 
     def column(self, name: str) -> Any:  # noqa: ANN401 - pyarrow is untyped
         """A column, as the file has it."""
-        return self.table.data.column(name)
+        values = self.table.data.column(name)
+        return texts_of_lines(values) if name == "txt" and "__key__" in self.table.column_names else values
 
 
 class ParquetSource(Source):
@@ -103,7 +104,7 @@ class ParquetSource(Source):
         if table._indices is not None:
             table = table.flatten_indices()
         where = f"'{files[0]}'" + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
-        columns = _webdataset_columns(table.column_names, self.columns) if self.kind == "webdataset" else self.columns
+        columns = webdataset_columns(table.column_names, self.columns) if self.kind == "webdataset" else self.columns
         check_columns(table.column_names, columns, where)
         check_images(table.data.column(columns.image).type, columns.image, where)
         return SplitTable(table, range(len(table)), where, columns)
@@ -142,7 +143,7 @@ class ParquetSource(Source):
         notes = f"files whose names say no split are left out: {self._others[:5]}" if self._others else ""
         files = [file for of_split in self._files.values() for file in of_split]
         where = f"'{files[0] if len(files) == 1 else self.folder}'"
-        return MissingSplitError.of(where, split, names, f"files {split}-*.{self.kind}", notes)
+        return MissingSplitError.of(where, split, names, f"files {split}-*{ENDINGS[self.kind][0]}", notes)
 
     def records(self, split: str) -> list[Record]:
         """See :class:`Source`."""
@@ -234,16 +235,3 @@ def _class_label(split: SplitTable, names: Mapping[str, str]) -> Any:  # noqa: A
     """What numbers of scenes stand for; None where the scenes are no numbers of classes."""
     feature = split.table.features.get(names.get("scene", ""))
     return feature if isinstance(feature, datasets.ClassLabel) else None
-
-
-def _webdataset_columns(available: Sequence[str], columns: Columns) -> Columns:
-    """Those of a tar's samples, named by the endings of their files, where none are named."""
-    default = Columns()
-    images = [name for name in available if f".{name.lower()}" in IMAGES]
-    texts = [name for name in ("txt", "caption", "text", "json") if name in available]
-    return replace(
-        columns,
-        image=images[0] if columns.image == default.image and len(images) == 1 else columns.image,
-        captions=texts[0] if columns.captions == default.captions and texts else columns.captions,
-        filename="__key__" if columns.filename == default.filename else columns.filename,
-    )

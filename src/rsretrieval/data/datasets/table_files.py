@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rsretrieval.data.datasets.base import SPLITS, DataError, MissingSplitError
-from rsretrieval.data.datasets.lookup import walk
+from rsretrieval.data.datasets.base import SPLITS, Columns, DataError, MissingSplitError
+from rsretrieval.data.datasets.lookup import IMAGES, walk
 from rsretrieval.data.datasets.splits import SplitFile, one_data_set, refuse_several
 
 ENDINGS = {"parquet": (".parquet", ".arrow"), "webdataset": (".tar",)}
@@ -140,3 +142,21 @@ def _rows_of(file: Path) -> int:
         raise DataError(
             f"'{file}' cannot be read ({type(error).__name__}: {error}): fetch or write the file again"
         ) from error
+
+
+def texts_of_lines(texts: Any) -> Any:  # noqa: ANN401 - pyarrow is untyped
+    """The ``.txt`` beside each image of a tar as its captions: each line is one."""
+    return pc.split_pattern_regex(pc.utf8_trim_whitespace(texts), pattern=r"\s*[\r\n]+\s*")
+
+
+def webdataset_columns(available: Sequence[str], columns: Columns) -> Columns:
+    """Those of a tar's samples, named by the endings of their files, where none are named."""
+    default = Columns()
+    images = [name for name in available if f".{name.lower()}" in IMAGES]
+    texts = [name for name in ("txt", "caption", "text", "json") if name in available]
+    return replace(
+        columns,
+        image=images[0] if columns.image == default.image and len(images) == 1 else columns.image,
+        captions=texts[0] if columns.captions == default.captions and texts else columns.captions,
+        filename="__key__" if columns.filename == default.filename else columns.filename,
+    )

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rsretrieval.data.datasets.ragged import Ragged, utf8
-from rsretrieval.data.datasets.values import class_name
+from rsretrieval.data.datasets.values import MISSING, class_name
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def plain_columns(fields: Mapping[str, Any], label: Any) -> TextColumns | None: 
     try:
         names, scenes = fields["filename"].to_pylist(), _scenes(fields.get("scene"), label)
         captions = _ragged(fields["captions"], pa.large_string())
-        if captions is None or _may_be_lists(captions):
+        if captions is None or _may_be_written_out(captions):
             return None
     except (pa.ArrowInvalid, UnicodeDecodeError):
         return None
@@ -103,8 +103,8 @@ def _ragged(column: Any, kind: Any) -> Ragged[Any] | None:  # noqa: ANN401
     return None if items.null_count else Ragged.of_lengths(items, counts)
 
 
-def _may_be_lists(captions: Ragged[str]) -> bool:
-    """Whether a caption begins as a list does.
+def _may_be_written_out(captions: Ragged[str]) -> bool:
+    """Whether a caption needs a look: it begins as a written list does, or with a space, or is as short as "None".
 
     Raises:
         pa.ArrowInvalid: for text that is no UTF-8.
@@ -112,5 +112,10 @@ def _may_be_lists(captions: Ragged[str]) -> bool:
     data, bounds = utf8(captions.flat)
     if data[bounds[0] : bounds[-1]].max(initial=0) > 127:
         captions.flat.validate(full=True)
-    starts = bounds[:-1][bounds[:-1] < bounds[1:]]
-    return bool((data[starts] == ord("[")).any())
+    counts = np.diff(bounds)
+    if any(caption in MISSING for caption in captions.flat.filter(pa.array((counts > 2) & (counts < 5))).to_pylist()):
+        return True
+    starts = bounds[:-1][counts > 0]
+    suspicious = np.isin(data[starts], np.frombuffer(b"[({ ", np.uint8))
+    long = starts[counts[counts > 0] > len("array(")]
+    return bool(suspicious.any() or ((data[long] == ord("a")) & (data[long + len("array")] == ord("("))).any())

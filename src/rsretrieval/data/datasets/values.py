@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,6 +19,25 @@ from rsretrieval.data.datasets.base import DataError, Record
 
 CAPTION_KEYS = ("raw", "caption", "text", "sentence", "captions")
 """Where the caption is, if it is given as a JSON object; the first that is there."""
+
+WRITTEN_OUT = re.compile(r"""\s*(array\()?\s*[\[({]+\s*['"].*[\])}]\s*$""", re.DOTALL)
+"""A list, tuple, object or array as Python, JSON or numpy writes it."""
+MISSING = ("None", "nan", "NaN", "<NA>")
+"""Captions that are none, as Python and pandas write them."""
+
+
+ROW = "row "
+"""Beginning of the name of an image that has none; its row's number follows."""
+
+
+def is_row_number(name: str) -> bool:
+    """Whether it is the name of an image that has none.
+
+    Example:
+        >>> is_row_number("row 12"), is_row_number("row 12.jpg")
+        (True, False)
+    """
+    return name.startswith(ROW) and name.removeprefix(ROW).isdecimal()
 
 
 def class_name(label: Any, number: int | None) -> str | None:  # noqa: ANN401 - datasets' ClassLabel
@@ -80,7 +100,7 @@ def record(row: Mapping[str, Any], number: int, place: Place) -> Record:
     captions = _captions(row.get("captions"), place)
     values = _numbers(row.get("values"), place)
     name = _scalar("filename", row.get("filename"), place)
-    name = name if name is not None and name.strip() else f"row {number}"
+    name = name if name is not None and name.strip() else f"{ROW}{number}"
     if values is not None and len(values) != len(captions):
         raise DataError(
             f"{place}: '{name}' has {len(captions)} captions and {len(values)} values of captions: give one for each, "
@@ -148,8 +168,11 @@ def _caption(value: object, place: Place) -> str | None:
         raise place.refuse(
             "captions", value, "a string, a list of strings, or objects with " + " or ".join(CAPTION_KEYS)
         )
-    if value[:2] in ("['", '["') and value[-2:] in ("']", '"]'):
-        raise place.refuse("captions", value, "a string or a list of strings; this is a list that was written as text")
+    if match := WRITTEN_OUT.match(value):
+        what = "an object" if "{" in match[0][:3] else "a list"
+        raise place.refuse("captions", value, f"a string or a list of strings; this is {what} that was written as text")
+    if value in MISSING:
+        return None
     return _string("captions", value, place)
 
 
