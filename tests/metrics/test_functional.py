@@ -157,7 +157,7 @@ def test_order_of_the_data_does_not_matter() -> None:
     ("change", "message"),
     [
         ({"owners": torch.tensor([0, 0])}, "1 of 2 images have no caption"),
-        ({"owners": torch.tensor([0, 2])}, "an owner is the row"),
+        ({"owners": torch.tensor([0, 2])}, "each is the row of the caption's image"),
         ({"owners": torch.tensor([0])}, "do not go together"),
         ({"ties": "lucky"}, "possible are"),
         ({"queries": "some"}, r"queries='some' is unknown; possible are \('every', 'distinct'\)"),

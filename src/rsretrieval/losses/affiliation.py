@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rsretrieval.losses.gradients import ClassMeans
+from rsretrieval.losses.inputs import own_precision
 from rsretrieval.losses.membership import in_class, same_id, soft_membership
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.types import PairedEmbeddings
@@ -33,6 +34,10 @@ def affiliation_loss(
     Returns:
         Scalar: the mean of the two directions.
 
+    Raises:
+        TypeError: for what is no tensor.
+        ValueError: for shapes and types that do not go together, and a temperature that is not above 0.
+
     Example:
         Two pairs of one scene share their centres, which cannot be told apart: log 2.
 
@@ -41,10 +46,11 @@ def affiliation_loss(
         >>> affiliation_loss(image=eye, text=eye, scenes=torch.tensor([3, 3]), temperature=0.07)
         tensor(0.6931)
     """
-    if leave_one_out:
-        return _without_oneself(image, text, scenes, temperature)
-    members, shares = _classes(scenes, image.dtype)
-    return _among_centres((shares @ text) @ image.T, (shares @ image) @ text.T, members, temperature)
+    with own_precision(image=image, text=text, temperature=temperature, scenes=scenes):
+        if leave_one_out:
+            return _without_oneself(image, text, scenes, temperature)
+        members, shares = _classes(scenes, image.dtype)
+        return _among_centres((shares @ text) @ image.T, (shares @ image) @ text.T, members, temperature)
 
 
 def _classes(scenes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

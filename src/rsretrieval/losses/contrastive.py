@@ -6,6 +6,7 @@ from torch import Tensor
 
 from rsretrieval.distributed import sum_of_ranks
 from rsretrieval.losses.gradients import CrossEntropy
+from rsretrieval.losses.inputs import own_precision
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.losses.similarity import Similarity, positives
 from rsretrieval.types import PairedEmbeddings
@@ -37,6 +38,10 @@ def contrastive_loss(
     Returns:
         Scalar: the mean of the two directions.
 
+    Raises:
+        TypeError: for what is no tensor.
+        ValueError: for shapes and types that do not go together, and a temperature that is not above 0.
+
     Example:
         >>> import torch
         >>> eye = torch.eye(2)
@@ -50,7 +55,9 @@ def contrastive_loss(
         ... )
         tensor(0.4741)
     """
-    return contrastive_part(Similarity(image, text, image_ids, temperature), caption_values, text_ids)
+    fields = {"image_ids": image_ids, "caption_values": caption_values, "text_ids": text_ids}
+    with own_precision(image=image, text=text, temperature=temperature, **fields):
+        return contrastive_part(Similarity(image, text, image_ids, temperature), caption_values, text_ids)
 
 
 def contrastive_part(similarity: Similarity, caption_values: Tensor | None, text_ids: Tensor | None) -> Tensor:
@@ -58,6 +65,7 @@ def contrastive_part(similarity: Similarity, caption_values: Tensor | None, text
     members = positives(similarity, text_ids)  # (R, B), of both directions
     of_images = similarity.of_images
     if caption_values is not None:
+        caption_values = caption_values.to(of_images.dtype)
         of_images = of_images * caption_values
     total: Tensor = CrossEntropy.apply(of_images, similarity.temperature, members, similarity.whole)
     if not similarity.whole:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
@@ -24,14 +24,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _once(backward: Callable[P, T]) -> Callable[P, T]:
-    """Refuse a graph of the gradient, which torch's ``once_differentiable`` would silently leave without one."""
+def _once(backward: Callable[Concatenate[Context, Tensor, P], T]) -> Callable[Concatenate[Context, Tensor, P], T]:
+    """Refuse a graph of the gradient, which torch's ``once_differentiable`` would silently leave without one.
+
+    The gradient is computed in the precision of the loss, also where it is asked for within autocast.
+    """
 
     @wraps(backward)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+    def checked(ctx: Context, above: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> T:
         if torch.is_grad_enabled():
             raise NotImplementedError("the losses can be differentiated once: call backward without create_graph=True")
-        return backward(*args, **kwargs)
+        with torch.autocast(above.device.type, enabled=False):
+            return backward(ctx, above, *args, **kwargs)
 
     return checked
 

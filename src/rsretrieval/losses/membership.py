@@ -12,9 +12,10 @@ EPSILON = 6e-5
 def same_id(ids: Tensor, dtype: torch.dtype, rows: slice = slice(None)) -> Tensor:
     """``(B,)`` ids to ``(R, B)``, 1 where a pair of ``rows`` (all by default) carries the id of another, 0 elsewhere.
 
-    In floating point throughout: on a CPU booleans take several times as long.
+    In floating point throughout: on a CPU booleans take several times as long. In 32 bits or more, as a half counts no
+    further than 2048.
     """
-    kind = torch.unique(ids, return_inverse=True)[1].to(dtype)
+    kind = torch.unique(ids, return_inverse=True)[1].to(torch.promote_types(dtype, torch.float32))
     same = torch.empty(len(kind[rows]), len(kind), dtype=dtype, device=ids.device)
     return torch.eq(kind[rows, None], kind, out=same)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rsretrieval.losses.config import PAPER_TEMPERATURE, SIGLIP_BIAS, ObjectiveConfig
+from rsretrieval.losses.inputs import own_precision
 from rsretrieval.losses.registry import LOSSES, LossContext
 from rsretrieval.losses.similarity import Similarity
 from rsretrieval.registry import UnknownNameError
@@ -70,13 +71,15 @@ class Objective(nn.Module):
             Name to scalar.
 
         Raises:
-            ValueError: for a loss that nobody registered, or one whose value is no scalar.
+            TypeError: for pairs that are no tensors.
+            ValueError: for pairs that do not go together, a loss that nobody registered, or one whose value is no
+                scalar.
         """
         for temperature in (self.temperature, self.affiliation_temperature):
             # What a step brought below the bound comes back to it, as in CLIP; by `data`, since every head comes here
             # before the backward pass.
             temperature.data.clamp_(min=self.least_temperature)
-        with torch.autocast(pairs.image.device.type, enabled=False):  # cosines over 0.07 need more digits than bf16 has
+        with own_precision(**pairs._asdict()):
             similarity = Similarity(pairs.image, pairs.text, pairs.image_ids, self.temperature, local)
             values = {name: self._value(name, pairs, similarity, epoch) for name in losses}
         # A loss that the stage leaves out leaves its temperature without a gradient, which DDP reports as an error.
@@ -95,9 +98,11 @@ class Objective(nn.Module):
             bias=self.bias,
         )
         value = LOSSES[name](pairs, context)
-        if value.ndim:
+        if not isinstance(value, Tensor) or value.ndim:
+            what = f"tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(
-                f"the loss '{name}' returned a tensor of shape {tuple(value.shape)}: return a scalar, such as its mean"
+                f"the loss '{name}' returned a {what}: return a scalar, such as a tensor's mean, from which gradients "
+                "reach the embeddings"
             )
         return value
 

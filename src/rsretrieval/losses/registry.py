@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -80,7 +81,31 @@ class LossTerm(Protocol):
         """The loss of the global batch."""
 
 
-LOSSES: Registry[LossTerm] = Registry("loss")
+class _Losses(Registry[LossTerm]):
+    """Refuses what cannot be called as :class:`LossTerm`, when it is registered and not in the middle of a step."""
+
+    def register(self, name: str) -> Callable[[LossTerm], LossTerm]:
+        """See :class:`rsretrieval.registry.Registry`.
+
+        Raises:
+            TypeError: for a loss that does not take the pairs and the context.
+        """
+        add = super().register(name)
+
+        def add_term(term: LossTerm) -> LossTerm:
+            try:
+                inspect.signature(term).bind(None, None)
+            except TypeError as error:
+                raise TypeError(
+                    f"the loss '{name}' cannot be called with pairs and context ({error}): write a function of these "
+                    "two, such as def my_loss(pairs, context)"
+                ) from error
+            return add(term)
+
+        return add_term
+
+
+LOSSES: Registry[LossTerm] = _Losses("loss")
 """Every loss that a training stage may name."""
 register_loss = LOSSES.register
 """Decorator that adds a :class:`LossTerm` to :data:`LOSSES` under a name."""

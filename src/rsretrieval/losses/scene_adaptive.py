@@ -13,13 +13,14 @@ from torch import Tensor
 
 from rsretrieval.distributed import rows_of_all, sum_of_ranks
 from rsretrieval.losses.gradients import NegativeShares
+from rsretrieval.losses.inputs import own_precision
 from rsretrieval.losses.membership import in_class, same_id
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.losses.similarity import Similarity
 from rsretrieval.types import PairedEmbeddings
 
 LARGE = 1e30
-"""Taken off the similarity of what is no negative."""
+"""Taken off the similarity of what is no negative; less in a type that has no such number."""
 
 
 def hardest_negatives(similarity: Tensor, image_ids: Tensor, *, exclude_positives: bool = True) -> Tensor:
@@ -43,7 +44,8 @@ def hardest_negatives(similarity: Tensor, image_ids: Tensor, *, exclude_positive
 
 
 def _of_others(scores: Tensor, own: Tensor | None) -> Tensor:
-    return scores.detach() if own is None else scores.detach().sub(own, alpha=LARGE)
+    large = min(LARGE, torch.finfo(scores.dtype).max / 2)
+    return scores.detach() if own is None else scores.detach().sub(own, alpha=large)
 
 
 def scene_weight(beta: float, epoch: int, *, truncate: bool = False) -> float:
@@ -99,6 +101,10 @@ def scene_adaptive_loss(
     Returns:
         Scalar: the mean of the two sides.
 
+    Raises:
+        TypeError: for what is no tensor.
+        ValueError: for shapes and types that do not go together, and a temperature that is not above 0.
+
     Example:
         Each pair is the other's hardest negative, so that row 0 of ``Q`` is (0, 1) and its softmax (0.27, 0.73). Column
         1 is of the same scene as text 0, since the hardest negative of image 1 is text 0 itself:
@@ -110,9 +116,9 @@ def scene_adaptive_loss(
         ... )
         tensor(0.7310)
     """
-    return scene_adaptive_part(
-        Similarity(image, text, image_ids, temperature), scenes, inter_weight, intra_weight, margin, exclude_positives
-    )
+    with own_precision(image=image, text=text, temperature=temperature, image_ids=image_ids, scenes=scenes):
+        alike = Similarity(image, text, image_ids, temperature)
+        return scene_adaptive_part(alike, scenes, inter_weight, intra_weight, margin, exclude_positives)
 
 
 def _next_below(number: float, dtype: torch.dtype) -> float:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rsretrieval.distributed import sum_of_ranks
 from rsretrieval.losses.config import SIGLIP_BIAS
+from rsretrieval.losses.inputs import own_precision
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.losses.similarity import Similarity, positives
 from rsretrieval.types import PairedEmbeddings
@@ -37,6 +38,10 @@ def sigmoid_loss(
     Returns:
         Scalar.
 
+    Raises:
+        TypeError: for what is no tensor.
+        ValueError: for shapes and types that do not go together, and a temperature that is not above 0.
+
     Example:
         Two pairs, each its own: two scores of 1 that should be high, and two of 0 that should be low, which makes
         (2 log(1 + 1/e) + 2 log 2) / 2.
@@ -46,7 +51,8 @@ def sigmoid_loss(
         >>> sigmoid_loss(image=eye, text=eye, image_ids=torch.arange(2), temperature=1.0, bias=0.0)
         tensor(1.0064)
     """
-    return sigmoid_part(Similarity(image, text, image_ids, temperature), bias, text_ids)
+    with own_precision(image=image, text=text, temperature=temperature, image_ids=image_ids, text_ids=text_ids):
+        return sigmoid_part(Similarity(image, text, image_ids, temperature), bias, text_ids)
 
 
 def sigmoid_part(similarity: Similarity, bias: Tensor | float, text_ids: Tensor | None) -> Tensor:

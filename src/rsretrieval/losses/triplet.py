@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rsretrieval.losses.inputs import own_precision
 from rsretrieval.losses.membership import same_id
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.types import PairedEmbeddings
@@ -27,6 +28,10 @@ def triplet_loss(
     Returns:
         Scalar: the sum over queries of both directions.
 
+    Raises:
+        TypeError: for what is no tensor.
+        ValueError: for shapes and types that do not go together.
+
     Example:
         The two texts are swapped, so that each of four queries violates the margin by 1.2:
 
@@ -34,16 +39,17 @@ def triplet_loss(
         >>> triplet_loss(image=torch.eye(2), text=torch.eye(2).flip(0), margin=0.2, hardest=True)
         tensor(4.8000)
     """
-    similarity = image @ text.T  # (B, B)
-    positive = similarity.diagonal()
-    ids = torch.arange(len(similarity), device=similarity.device) if image_ids is None else image_ids
-    foreign = 1 - same_id(ids, similarity.dtype)
+    with own_precision(image=image, text=text, image_ids=image_ids):
+        similarity = image @ text.T  # (B, B)
+        positive = similarity.diagonal()
+        ids = torch.arange(len(similarity), device=similarity.device) if image_ids is None else image_ids
+        foreign = 1 - same_id(ids, similarity.dtype)
 
-    def side(scores: Tensor) -> Tensor:
-        cost = (margin + scores - positive[:, None]).clamp(min=0) * foreign
-        return (cost.amax(1) if hardest else cost).sum()
+        def side(scores: Tensor) -> Tensor:
+            cost = (margin + scores - positive[:, None]).clamp(min=0) * foreign
+            return (cost.amax(1) if hardest else cost).sum()
 
-    return side(similarity) + side(similarity.T)
+        return side(similarity) + side(similarity.T)
 
 
 @register_loss("triplet")

@@ -12,8 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rsretrieval.metrics.inputs import dense, integers
+
 SAMPLES = 10_000
 _CHUNK = 256  # samples drawn at a time
+_ROUNDING = 1e-6  # by which a probability may be off
 
 
 class Difference(NamedTuple):
@@ -50,13 +53,14 @@ def paired_bootstrap(
         first: of each training of a model, figure (as in ``t2i_R@5``) to ``(Q,)``, the probability from 0 to 1 that a
             query succeeds.
         second: the same queries, asked of another model.
-        images: figure to ``(Q,)``, the image that each query is of, counted from 0.
+        images: figure to ``(Q,)`` integers, the image that each query is of, counted from 0.
         samples: bootstrap samples.
         level: of confidence.
         seed: of what is drawn.
 
     Raises:
-        ValueError: if figures, queries or numbers do not go together.
+        TypeError: for other kinds of arguments.
+        ValueError: if figures, queries or numbers do not go together; for hits that are no probabilities.
 
     Example:
         The second model finds one of two images more; drawn with replacement, that image is left out of a quarter of
@@ -70,7 +74,8 @@ def paired_bootstrap(
     """
     if samples < 1 or not 0 < level < 1:
         raise ValueError(f"samples={samples}, level={level}: give 1 or more samples, and a level between 0 and 1")
-    gains = _gains(first, second, images)
+    images = _images(images)
+    gains = _gains(_hits("first", first), _hits("second", second), images)
     count = 1 + max(int(rows.max()) for rows in images.values())
     sums = torch.stack([torch.zeros(count, dtype=torch.float64).index_add(0, images[k], gains[k]) for k in images])
     sizes = torch.stack([torch.bincount(rows, minlength=count).double() for rows in images.values()])
@@ -89,6 +94,37 @@ def paired_bootstrap(
     return Difference(mean, low, high, p)
 
 
+def _images(images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The images of the queries, as int64."""
+    if not isinstance(images, Mapping):
+        raise TypeError(
+            f"images is a {type(images).__name__}: give a mapping of figures to the images of their queries"
+        )
+    numbers = {name: integers(f"images[{name!r}]", rows).cpu() for name, rows in images.items()}
+    for name, rows in numbers.items():
+        if rows.ndim != 1 or not len(rows) or int(rows.min()) < 0:
+            raise ValueError(
+                f"images[{name!r}]={rows}: give (Q,), the image of each query counted from 0, of 1 or more"
+            )
+    return numbers
+
+
+def _hits(model: str, trainings: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """What a model's trainings gave, as float64, probabilities all."""
+    if not isinstance(trainings, Sequence) or not all(isinstance(training, Mapping) for training in trainings):
+        raise TypeError(
+            f"{model} is a {type(trainings).__name__}: give a list of mappings, one a training of the model"
+        )
+    tables = [{name: dense(name, hits).cpu().double() for name, hits in one.items()} for one in trainings]
+    for name, hits in (item for table in tables for item in table.items()):
+        if not ((hits - 0.5).abs() <= 0.5 + _ROUNDING).all():  # NaN is not either
+            raise ValueError(
+                f"{model} has hits of {name} from {float(hits.min()):.3g} to {float(hits.max()):.3g}: give the "
+                "probability that each query succeeds, from 0 to 1, not in percent, and no NaN"
+            )
+    return tables
+
+
 def _gains(
     first: Sequence[Mapping[str, Tensor]], second: Sequence[Mapping[str, Tensor]], images: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
@@ -102,6 +138,6 @@ def _gains(
             raise ValueError(f"queries {shapes} and their images {wanted} differ: both models need the same queries")
 
     def mean(trainings: Sequence[Mapping[str, Tensor]], name: str) -> Tensor:
-        return torch.stack([training[name].double() for training in trainings]).mean(0)
+        return torch.stack([training[name] for training in trainings]).mean(0)
 
     return {name: mean(second, name) - mean(first, name) for name in images}

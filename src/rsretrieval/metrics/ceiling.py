@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rsretrieval.metrics.functional import hit_probability
+from rsretrieval.metrics.inputs import integers
 from rsretrieval.metrics.protocol import check_protocol
 
 
@@ -37,6 +38,7 @@ def recall_ceiling(
         ``i2t_R@K`` and ``t2i_R@K`` for each K, and ``mR``.
 
     Raises:
+        TypeError: for ids that are no integers.
         ValueError: for lengths that differ, no captions, ranks below 1, unknown ``queries``.
 
     Example:
@@ -47,8 +49,8 @@ def recall_ceiling(
         >>> {name: round(value, 1) for name, value in ceiling.items()}
         {'i2t_R@1': 75.0, 't2i_R@1': 66.7, 'mR': 70.8}
     """
-    check_protocol(ks, queries=queries)
-    owners, text_ids = torch.as_tensor(owners).cpu(), torch.as_tensor(text_ids).cpu()
+    ks = check_protocol(ks, queries=queries)
+    owners, text_ids = integers("owners", owners).cpu(), integers("text_ids", text_ids).cpu()
     if owners.ndim != 1 or owners.shape != text_ids.shape or not len(owners):
         raise ValueError(
             f"owners {tuple(owners.shape)} and text_ids {tuple(text_ids.shape)}: give both for each caption, and one "

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rsretrieval.metrics.inputs import integers
+
 
 class Accuracy(NamedTuple):
     """Figures of a classification, in percent.
@@ -34,6 +36,7 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
         ``(classes, classes)`` int64: row the label, column the prediction.
 
     Raises:
+        TypeError: for what is no integers.
         ValueError: for lengths that differ, or a class that does not exist.
 
     Example:
@@ -41,6 +44,7 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
         tensor([[1, 1],
                 [0, 1]])
     """
+    labels, predicted = integers("labels", labels), integers("predictions", predicted)
     if labels.ndim != 1 or labels.shape != predicted.shape:
         raise ValueError(f"labels {tuple(labels.shape)} and predictions {tuple(predicted.shape)}: give (N,) of both")
     both = torch.cat([labels, predicted])

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rsretrieval.metrics.protocol import check_embeddings, check_finite, check_protocol, relevant_pairs
+from rsretrieval.metrics.inputs import comparable, comparable_with_owners, rows_of
+from rsretrieval.metrics.protocol import check_protocol, relevant_pairs
 from rsretrieval.metrics.ranks import count_ranks
 
 
@@ -68,8 +69,10 @@ def recall_of_pairs(
         See :func:`retrieval_recall`.
 
     Raises:
-        ValueError: for NaN or infinity.
+        TypeError: as :func:`retrieval_recall`.
+        ValueError: as :func:`retrieval_recall`, and for a caption without an image.
     """
+    ks = check_protocol(ks, ties)
     recall = {
         f"{name}_R@{k}": 100 * float(hit_probability(*counts, k, ties).mean())
         for name, counts in ranks_of_pairs(image, text, captions, images, enough=max(ks)).items()
@@ -89,10 +92,14 @@ def ranks_of_pairs(
         ``i2t`` and ``t2i`` to the first three arguments of :func:`hit_probability`, ``(N,)`` and ``(Q,)``.
 
     Raises:
-        ValueError: for NaN or infinity.
+        TypeError: as :func:`recall_of_pairs`.
+        ValueError: as :func:`recall_of_pairs`.
     """
-    check_finite(image, text)
-    image, text = (x if x.dtype == torch.float64 else x.float() for x in (image, text))
+    image, text = comparable(image=image, text=text)
+    images = rows_of("images", images, len(image), "image", "caption").to(image.device)
+    captions = rows_of("captions", captions, len(text), "caption", "image").to(image.device)
+    if captions.shape != images.shape:
+        raise ValueError(f"captions {tuple(captions.shape)} and images {tuple(images.shape)}: give one of each a pair")
     return count_ranks(image, text, captions, images, enough)
 
 
@@ -116,7 +123,7 @@ def retrieval_recall(
     Args:
         image: ``(N, d)`` image embeddings; tensors, or what becomes one, such as arrays.
         text: ``(M, d)`` caption embeddings, of any number of captions an image.
-        owners: ``(M,)`` row of ``image`` that each caption belongs to.
+        owners: ``(M,)`` integers, row of ``image`` that each caption belongs to.
         ks: the ranks.
         ties: ``expected``, ``optimistic`` (for the model) or ``pessimistic`` (against it).
         queries: ``every`` caption is a query, and right is the image that it was written for; or each ``distinct``
@@ -127,8 +134,9 @@ def retrieval_recall(
         ``i2t_R@K`` and ``t2i_R@K`` for each K, and ``mR``.
 
     Raises:
-        ValueError: for shapes that do not match, an image without a caption, an owner that is no row, NaN or infinity,
-            ranks below 1, unknown ``ties`` or ``queries``.
+        TypeError: for embeddings that are no numbers, and owners or ids that are no integers.
+        ValueError: for shapes that do not match, an image without a caption, an owner that is no row, NaN, infinity or
+            numbers without a product, ranks that are no integers of 1 or more, unknown ``ties`` or ``queries``.
 
     Example:
         The two captions are equal, so that an image's own one is first half of the time, and both captions retrieve
@@ -141,13 +149,12 @@ def retrieval_recall(
         >>> retrieval_recall(image=torch.eye(2), text=same, owners=torch.arange(2), ks=(1,), queries="distinct")
         {'i2t_R@1': 100.0, 't2i_R@1': 100.0, 'mR': 100.0}
     """
-    check_protocol(ks, ties, queries)
-    image, text, owners = map(torch.as_tensor, (image, text, owners))
-    check_embeddings(image, text, owners)
+    ks = check_protocol(ks, ties, queries)
+    image, text, owners = comparable_with_owners(image, text, owners)
     if queries == "every":
         text_ids = None
     elif text_ids is None:
         _, text_ids = torch.unique(text, dim=0, return_inverse=True)
-    pairs = relevant_pairs(owners, None if text_ids is None else torch.as_tensor(text_ids))
+    pairs = relevant_pairs(owners, text_ids)
     text = text if text_ids is None else text[pairs.rows]
     return recall_of_pairs(image=image, text=text, captions=pairs.captions, images=pairs.images, ks=ks, ties=ties)

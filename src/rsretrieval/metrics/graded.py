@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsretrieval.metrics.protocol import check_embeddings, check_finite, check_protocol, relevant_pairs
+from rsretrieval.metrics.inputs import comparable_with_owners, integers
+from rsretrieval.metrics.protocol import check_protocol, relevant_pairs
 
 _CHUNK = 1024  # queries scored at a time, so that the whole matrix is never in memory
 
@@ -104,6 +105,7 @@ def graded_retrieval(
         ``i2t_mAP@K``, ``i2t_nDCG@K``, ``t2i_mAP@K`` and ``t2i_nDCG@K`` for each K.
 
     Raises:
+        TypeError: as :func:`rsretrieval.metrics.retrieval_recall`.
         ValueError: as :func:`rsretrieval.metrics.retrieval_recall`, and if there are not as many labels as images.
 
     Example:
@@ -116,13 +118,12 @@ def graded_retrieval(
         >>> figures["i2t_mAP@1"], figures["i2t_nDCG@1"]
         (100.0, 100.0)
     """
-    check_protocol(ks)
-    image, text, owners, scenes = map(torch.as_tensor, (image, text, owners, scenes))
-    check_embeddings(image, text, owners)
-    check_finite(image, text)
+    ks = check_protocol(ks)
+    image, text, owners = comparable_with_owners(image, text, owners)
+    scenes = integers("scenes", scenes)
     if scenes.shape != image.shape[:1]:
         raise ValueError(f"scenes {tuple(scenes.shape)} and image {tuple(image.shape)} differ: give a label an image")
-    pairs = relevant_pairs(owners, None if distinct_ids is None else torch.as_tensor(distinct_ids))
+    pairs = relevant_pairs(owners, distinct_ids)
     _, label = torch.unique(scenes.to(image.device), return_inverse=True)
     of_image = torch.stack([torch.arange(len(image), device=image.device), label])
     of_text = torch.unique(torch.stack([pairs.captions, label[pairs.images]]), dim=1)
@@ -157,7 +158,6 @@ def _tie_groups(
             no two share more than one.
         places: how many.
     """
-    query, gallery = (x if x.dtype == torch.float64 else x.float() for x in (query, gallery))
     items, row, copies = torch.unique(gallery, dim=0, return_inverse=True, return_counts=True)
     item, label = row[gallery_labels[0]], gallery_labels[1]
     labels = int(torch.cat([label, query_labels[1]]).max()) + 1

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from rsretrieval.metrics.functional import recall_of_pairs
-from rsretrieval.metrics.protocol import check_embeddings, check_protocol, relevant_pairs
+from rsretrieval.metrics.inputs import comparable, comparable_with_owners
+from rsretrieval.metrics.protocol import check_protocol, relevant_pairs
 from rsretrieval.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,9 @@ def hub_bias(queries: Tensor, gallery: Tensor, config: HubnessConfig) -> Tensor:
         ``(G,)``, in the units of a score.
 
     Raises:
-        ValueError: if there are no queries to estimate from.
+        TypeError: for embeddings that are no numbers.
+        ValueError: if there are no queries to estimate from; for other shapes, NaN, infinity or numbers without a
+            product.
 
     Example:
         The first item is near to both queries, the second to one of them:
@@ -110,6 +113,7 @@ def hub_bias(queries: Tensor, gallery: Tensor, config: HubnessConfig) -> Tensor:
         >>> hub_bias(torch.eye(2), gallery, HubnessConfig("csls", neighbours=2))
         tensor([0.4000, 0.2000])
     """
+    queries, gallery = comparable(queries=queries, gallery=gallery)
     if not len(queries):
         raise ValueError("there are no queries to estimate hubs from: give one or more")
     items, row = torch.unique(gallery, dim=0, return_inverse=True)  # equal items stay equal to the last bit
@@ -155,6 +159,7 @@ def hubness_corrected_recall(
         ``i2t_R@K`` and ``t2i_R@K`` for each K, and ``mR``, in percent.
 
     Raises:
+        TypeError: as :func:`rsretrieval.metrics.retrieval_recall`.
         ValueError: as :func:`rsretrieval.metrics.retrieval_recall` and :func:`hub_bias`.
 
     Example:
@@ -167,11 +172,11 @@ def hubness_corrected_recall(
         ... )
         {'i2t_R@1': 100.0, 't2i_R@1': 100.0, 'mR': 100.0}
     """
-    check_protocol(ks, ties)
-    check_embeddings(image, text, owners)
+    ks = check_protocol(ks, ties)
+    image, text, owners = comparable_with_owners(image, text, owners)
     pairs = relevant_pairs(owners, distinct_ids)
     image, text = image.float(), text[pairs.rows].float()
-    image_queries, text_queries = bank or (image, text)
+    image_queries, text_queries = (image, text) if bank is None else bank
     # One dot product, image · text - image bias - text bias, serves both directions: the query's own bias is the same
     # for every item, and does not change their order.
     image_bias = _bias(text_queries, image, config, "images")

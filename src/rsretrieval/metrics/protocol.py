@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from rsretrieval.metrics.inputs import integers
 
 TIES = ("expected", "optimistic", "pessimistic")
 """How ties are broken: at random (in expectation), in favour of the model, or against it."""
@@ -14,8 +17,11 @@ QUERIES = ("every", "distinct")
 """What a text query is: every caption, of its own image; or each distinct caption once, of all images that have it."""
 
 
-def check_protocol(ks: Sequence[int], ties: str = "expected", queries: str = "every") -> None:
+def check_protocol(ks: Iterable[int], ties: str = "expected", queries: str = "every") -> tuple[int, ...]:
     """Refuse ranks, a way to break ties and a kind of queries that do not exist.
+
+    Returns:
+        The ranks, each once.
 
     Raises:
         ValueError: naming the value and what is allowed.
@@ -24,42 +30,11 @@ def check_protocol(ks: Sequence[int], ties: str = "expected", queries: str = "ev
         raise ValueError(f"ties={ties!r} is unknown; possible are {TIES}")
     if queries not in QUERIES:
         raise ValueError(f"queries={queries!r} is unknown; possible are {QUERIES}")
-    if not ks or min(ks) < 1:
-        raise ValueError(f"ks={tuple(ks)}: give ranks of 1 or more")
-
-
-def check_embeddings(image: Tensor, text: Tensor, owners: Tensor) -> None:
-    """Refuse what recall cannot be computed of.
-
-    Raises:
-        ValueError: as :func:`rsretrieval.metrics.retrieval_recall`.
-    """
-    if image.ndim != 2 or text.ndim != 2 or image.shape[1] != text.shape[1] or owners.shape != text.shape[:1]:
-        raise ValueError(
-            f"image {tuple(image.shape)}, text {tuple(text.shape)} and owners {tuple(owners.shape)} do not go "
-            "together: give (N, d), (M, d) and (M,)"
-        )
-    if len(owners) and (int(owners.min()) < 0 or int(owners.max()) >= len(image)):
-        raise ValueError(
-            f"owners run from {int(owners.min())} to {int(owners.max())}, the images from 0 to {len(image) - 1}: "
-            "an owner is the row of the caption's image"
-        )
-    without = sorted(set(range(len(image))) - set(owners.tolist()))
-    if without or not len(image):
-        raise ValueError(
-            f"{len(without)} of {len(image)} images have no caption (rows {without[:5]}): recall needs one caption or "
-            "more for every image; leave the others out"
-        )
-
-
-def check_finite(image: Tensor, text: Tensor) -> None:
-    """Refuse embeddings that cannot be ranked.
-
-    Raises:
-        ValueError: for NaN or infinity.
-    """
-    if not (torch.isfinite(image).all() and torch.isfinite(text).all()):
-        raise ValueError("the embeddings contain NaN or infinity: the model diverged, or its input is broken")
+    numbers = ks.tolist() if isinstance(ks, Tensor | np.ndarray) else ks
+    ranks = tuple(numbers) if isinstance(numbers, Iterable) else ()
+    if not ranks or not all(isinstance(k, int | np.integer) and not isinstance(k, bool) and k >= 1 for k in ranks):
+        raise ValueError(f"ks={ranks or ks!r}: give ranks of 1 or more, integers, such as (1, 5, 10)")
+    return tuple(dict.fromkeys(int(k) for k in ranks))
 
 
 class Pairs(NamedTuple):
@@ -84,11 +59,13 @@ def relevant_pairs(owners: Tensor, distinct_ids: Tensor | None = None) -> Pairs:
         distinct_ids: ``(M,)`` equal for equal captions, each of which counts once; None where every caption counts.
 
     Raises:
+        TypeError: for ids that are no integers.
         ValueError: if there are not as many ids as captions.
     """
     captions = torch.arange(len(owners), device=owners.device)
     if distinct_ids is None:
         return Pairs(captions, captions, owners)
+    distinct_ids = integers("ids of texts", distinct_ids)
     if distinct_ids.shape != owners.shape:
         raise ValueError(
             f"ids of texts {tuple(distinct_ids.shape)} and owners {tuple(owners.shape)} differ: give one a caption"

@@ -12,6 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from rsretrieval.metrics.functional import retrieval_recall
 from rsretrieval.metrics.hubness import HubnessConfig, hubness_corrected_recall
+from rsretrieval.metrics.inputs import integers, matching
 from rsretrieval.metrics.protocol import check_protocol
 
 
@@ -101,8 +102,7 @@ class CrossModalRecall(Metric):
         **kwargs: Any,  # noqa: ANN401 - torchmetrics' own
     ) -> None:
         super().__init__(**kwargs)
-        check_protocol(ks, ties, queries)
-        self.ks, self.ties, self.queries = tuple(ks), ties, queries
+        self.ks, self.ties, self.queries = check_protocol(ks, ties, queries), ties, queries
         for name in ("image", "image_ids", "image_keys", "text", "text_ids", "caption_text_ids", "caption_image_ids"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -117,10 +117,10 @@ class CrossModalRecall(Metric):
         caption_image_ids: Tensor,
         image_keys: Tensor | None = None,
     ) -> None:
-        """Add a batch.
+        """Add a batch: tensors, or what becomes one, such as arrays; ids are integers.
 
         Args:
-            image: ``(N, d)`` embeddings.
+            image: ``(N, d)`` embeddings, of the width of the batches before.
             image_ids: ``(N,)`` distinct for distinct images.
             text: ``(T, d)`` embeddings of distinct texts that were not added before.
             text_ids: ``(T,)``.
@@ -130,31 +130,43 @@ class CrossModalRecall(Metric):
                 where all differ.
 
         Raises:
-            ValueError: if a tensor of ids has another length than what it identifies.
+            TypeError: for embeddings that are no numbers, and ids that are no integers.
+            ValueError: if widths differ, or a tensor of ids has another length than what it identifies.
         """
-        keys = image_ids if image_keys is None else image_keys
-        for rows, ids in (
-            (("image", image), ("image_ids", image_ids)),
-            (("image", image), ("image_keys", keys)),
-            (("text", text), ("text_ids", text_ids)),
-            (("caption_text_ids", caption_text_ids), ("caption_image_ids", caption_image_ids)),
+        ids = {
+            "image_ids": image_ids,
+            "image_keys": image_ids if image_keys is None else image_keys,
+            "text_ids": text_ids,
+            "caption_text_ids": caption_text_ids,
+            "caption_image_ids": caption_image_ids,
+        }
+        batch = dict(zip(("image", "text"), matching(image=image, text=text), strict=True))
+        batch |= {name: integers(name, values) for name, values in ids.items()}
+        for ids_of, name in (
+            ("image", "image_ids"),
+            ("image", "image_keys"),
+            ("text", "text_ids"),
+            ("caption_text_ids", "caption_image_ids"),
         ):
-            if ids[1].shape != rows[1].shape[:1]:
-                raise ValueError(f"{rows[0]} {tuple(rows[1].shape)} and {ids[0]} {tuple(ids[1].shape)} do not match")
-        self.image.append(image.float())
-        self.image_ids.append(image_ids)
-        self.image_keys.append(keys)
-        self.text.append(text.float())
-        self.text_ids.append(text_ids)
-        self.caption_text_ids.append(caption_text_ids)
-        self.caption_image_ids.append(caption_image_ids)
+            rows, shape = batch[ids_of].shape, batch[name].shape
+            if shape != rows[:1]:
+                raise ValueError(f"{ids_of} {tuple(rows)} and {name} {tuple(shape)} do not match: give an id for each")
+        if len(self.image) and self.image[0].shape[-1] != batch["image"].shape[1]:
+            raise ValueError(
+                f"this batch's embeddings have a width of {batch['image'].shape[1]}, those before of "
+                f"{self.image[0].shape[-1]}: reset the metric before another model's"
+            )
+        for name, values in batch.items():
+            getattr(self, name).append(values.float() if name in ("image", "text") else values)
 
     def merged(self) -> SplitEmbeddings:
         """Everything added so far, each image and each text once; equal images have the embedding of the first.
 
         Raises:
-            ValueError: if a caption belongs to a text or an image that was not added.
+            ValueError: if nothing was added, or a caption belongs to a text or an image that was not.
         """
+        if not len(self.image):
+            raise ValueError("there are no embeddings to compare: give one batch or more to update before")
         image_ids, image_rows = _first_occurrences(dim_zero_cat(self.image_ids))
         keys = dim_zero_cat(self.image_keys)[image_rows]
         distinct, first_of_key = _first_occurrences(keys)
