@@ -56,6 +56,13 @@ def test_configurations_by_name_and_a_path_wins(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "broken.yaml").write_text("- 1")
     with pytest.raises(ValueError, match=r"'broken\.yaml' is no configuration: it holds a list"):
         resolve(["fit", "-c", "broken.yaml"])
+    (tmp_path / "broken.yaml").write_text("data:\n  seed: 1\n  path: x\n  seed: 2\n")
+    with pytest.raises(ValueError, match=r"'broken\.yaml', line 4: 'seed' is there twice"):
+        resolve(["fit", "-c", "broken.yaml"])
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert resolve(["fit", "-c", "empty.yaml"]) == (["fit", "--config", "{}"], [{}])
+    with pytest.raises(FileNotFoundError, match=r"no configuration ''"):
+        resolve(["fit", "-c"])
 
 
 def test_wrong_settings_are_refused_when_they_are_read(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +114,7 @@ def test_the_users_errors_are_messages_and_ours_are_tracebacks(tmp_path: Path) -
     for error, expected in ((KeyError("x"), False), (TypeError("x"), False), (ValueError("x"), False)):
         assert cli._is_for_user(_raised(error)) is expected  # raised here, not by the package
     assert cli._is_for_user(CheckpointError("x"))
+    assert cli._is_for_user(_raised(NotADirectoryError(20, "Not a directory", "a/b")))  # whoever raised it
 
 
 def _raised(error: Exception) -> Exception:

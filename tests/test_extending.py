@@ -211,12 +211,17 @@ report: {queries: 0}
 
 @pytest.mark.parametrize(
     ("plugin", "message"),
-    [("no_such_module", "cannot be imported: No module named"), ("json.py", "has the name of another module")],
+    [
+        ("no_such_module", "cannot be imported: No module named"),
+        ("broken.py", "imported: SyntaxError: "),
+        ("json.py", "has the name of another module"),
+    ],
 )
 def test_plugins_that_cannot_be_imported(tmp_path: Path, plugin: str, message: str) -> None:
     from rsretrieval.cli.plugins import load_plugins
 
     (tmp_path / "json.py").write_text("")
+    (tmp_path / "broken.py").write_text("def")
     logging.getLogger(plugin)
     with pytest.raises(ImportError, match=message):
         load_plugins([str(tmp_path / plugin) if plugin.endswith(".py") else plugin])

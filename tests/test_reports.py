@@ -231,6 +231,12 @@ def test_what_cannot_be_reported_on_is_refused(tmp_path: Path, runs: Path) -> No
     pq.write_table(pq.read_table(tmp_path / "other.parquet").replace_schema_metadata({}), tmp_path / "other.parquet")
     with pytest.raises(ReportError, match=r"other.parquet' holds no queries of a run"):
         read_queries(tmp_path / "other.parquet")
+    (tmp_path / "other.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ReportError, match=r"other.parquet' cannot be read .*: remove it, or evaluate the run again"):
+        read_queries(tmp_path / "other.parquet")
+    (tmp_path / "untested" / "config.yaml").write_text("trainer: [")
+    with pytest.raises(ReportError, match=r"config.yaml' cannot be read as a run's settings"):
+        write_report([tmp_path / "untested"], tmp_path / "to")
     (tmp_path / "run-x.wandb").write_bytes(b"something else")
     with pytest.raises(WandbFileError, match="does not begin by ':W&B'"):
         history(tmp_path / "run-x.wandb")

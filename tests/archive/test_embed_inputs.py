@@ -26,7 +26,7 @@ from PIL import Image
 from rsretrieval import Retriever
 from rsretrieval.archive.embedding import embed
 from rsretrieval.archive.ground import TrainingScale
-from rsretrieval.archive.inputs import Input
+from rsretrieval.archive.inputs import Input, find_inputs
 from rsretrieval.archive.options import Options
 from rsretrieval.archive.pictures import picture
 from rsretrieval.archive.pieces import Reader
@@ -220,6 +220,16 @@ def test_an_archive_among_its_images_is_no_image(retriever: Retriever, tmp_path:
     again = run(retriever, tmp_path, to)
     assert (again.rows, again.done, again.skipped) == (2, 2, 0)
     assert [row["source"] for row in rows(to)] == ["0.png", "1.png"]
+
+
+def test_a_name_that_is_no_text_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.png").touch()
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.png")).touch()
+    except OSError:
+        pytest.skip("this file system takes such names for none")
+    assert [found.name for found in find_inputs([str(tmp_path)], tmp_path)] == ["a.png"]
+    assert "'b\\udcff.png' is left out: its name is no text in UTF-8; rename it" in caplog.text
 
 
 def test_one_call_at_a_time(retriever: Retriever, tmp_path: Path) -> None:

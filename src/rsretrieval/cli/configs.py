@@ -34,7 +34,7 @@ def find(name: str) -> Path:
     if path.is_file():
         return path
     known = shipped()
-    if path.suffix in ("", ".yaml") and path.with_suffix("").as_posix() in known:
+    if path.name and path.suffix in ("", ".yaml") and path.with_suffix("").as_posix() in known:
         return known[path.with_suffix("").as_posix()]
     raise FileNotFoundError(f"there is no configuration '{name}': give a file, or one of {list(known)}")
 
@@ -47,7 +47,7 @@ def resolve(arguments: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
 
     Raises:
         FileNotFoundError: for a configuration that is not there.
-        ValueError: for one that is no YAML, or no settings.
+        ValueError: for one that is no YAML, no settings, or has one of them twice.
     """
     import yaml
 
@@ -61,15 +61,33 @@ def resolve(arguments: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
         source = name if is_written_out else str(find(name))
         where = "the configuration on the command line" if is_written_out else f"'{source}'"
         try:
-            settings = yaml.safe_load(name if is_written_out else Path(source).read_text(encoding="utf-8")) or {}
+            text = name if is_written_out else Path(source).read_text(encoding="utf-8")
+            _refuse_doubles(yaml.compose(text, yaml.SafeLoader), where)
+            settings = yaml.safe_load(text) or {}
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{where} is no YAML: {error}") from error
         if not isinstance(settings, dict):
             raise ValueError(f"{where} is no configuration: it holds a {type(settings).__name__}, not settings by name")
         current = current_settings(settings, where)
         contents.append(current)
-        resolved += [_OPTIONS[1], source if current == settings else json.dumps(current)]
+        resolved += [_OPTIONS[1], source if settings and current == settings else json.dumps(current)]
     return resolved, contents
+
+
+def _refuse_doubles(node: Any, where: str) -> None:  # noqa: ANN401 - yaml is untyped
+    """Refuse a setting that is there twice, of which YAML would take the last.
+
+    Raises:
+        ValueError: naming it and its line.
+    """
+    parts = node.value if node is not None and isinstance(node.value, list) else []
+    known: set[str] = set()
+    for part in parts:
+        key, value = part if isinstance(part, tuple) else (None, part)
+        if key is not None and key.value in known:
+            raise ValueError(f"{where}, line {key.start_mark.line + 1}: '{key.value}' is there twice: leave one")
+        known |= set() if key is None else {key.value}
+        _refuse_doubles(value, where)
 
 
 def given(option: str, arguments: Sequence[str], contents: Iterable[Mapping[str, Any]] = ()) -> Any:  # noqa: ANN401

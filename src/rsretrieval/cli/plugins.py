@@ -38,7 +38,8 @@ def load_plugins(plugins: Sequence[str] | str) -> None:
         name = path.stem if is_file else plugin
         try:
             module = importlib.import_module(name)
-        except ImportError as error:
-            raise ImportError(f"the plugin '{plugin}' cannot be imported: {error}") from error
+        except Exception as error:  # whatever its own code raises
+            said = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise ImportError(f"the plugin '{plugin}' cannot be imported: {said}") from error
         if is_file and Path(str(module.__file__)).resolve() != path:
             raise ImportError(f"the plugin '{plugin}' has the name of another module, '{module.__file__}': rename it")

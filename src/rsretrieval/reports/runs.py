@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -61,7 +62,10 @@ def read_queries(file: Path) -> Queries:
     Raises:
         ReportError: if the file is another one.
     """
-    table = pq.read_table(file)
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ReportError(f"'{file}' cannot be read ({error}): remove it, or evaluate the run again") from error
     about = account_of(table.schema.metadata)
     if about is None:
         raise ReportError(f"'{file}' holds no queries of a run: it has no '{KEY.decode()}' in its metadata")
@@ -142,7 +146,12 @@ def read_run(folder: Path) -> Run:
             f"'{folder}' has no log: none of {patterns} lies below it. Give the folder of a run "
             "(--trainer.default_root_dir), or a folder of such folders"
         )
-    settings = flat(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else settings_of_log(folder)
+    if not file.is_file():
+        return Run(folder, settings_of_log(folder), log)
+    try:
+        settings = flat(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
+        raise ReportError(f"'{file}' cannot be read as a run's settings ({error}): remove it or its folder") from error
     return Run(folder, settings, log)
 
 
