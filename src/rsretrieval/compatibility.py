@@ -25,6 +25,8 @@ CLASS_PATHS = {
 """Beginnings of class paths: old to new."""
 TENSORS = {"prior.": "convolutional_branch.", "prior_projection.": "branch_projection.", "bank.seen": "bank.total"}
 """Beginnings of the names of the dual encoder's tensors: old to new."""
+COMPILED = "_orig_mod."
+"""What ``torch.compile`` puts before the names of a model's tensors."""
 _NO_MORE = re.compile(r"image_tower\.(?:towers\.\d+\.)?model\.pooler\.")
 """Tensors that no model here used, of an image tower from transformers."""
 LIBRARIES = {"joint": "concat"}
@@ -77,13 +79,13 @@ def current_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def current_tensor_names(state: MutableMapping[str, Any], prefix: str = "") -> None:
-    """Rename the tensors of an older dual encoder, in place.
+    """Rename the tensors of an older or compiled dual encoder, in place.
 
     Args:
         state: a state dict.
         prefix: of the dual encoder's names in it.
     """
-    for old, new in TENSORS.items():
+    for old, new in {COMPILED: "", **TENSORS}.items():
         for name in [name for name in state if name.startswith(prefix + old)]:
             state[prefix + new + name.removeprefix(prefix + old)] = state.pop(name)
 

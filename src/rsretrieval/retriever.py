@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from rsretrieval.images import Rendering, Square, band_square, decode, several, 
 from rsretrieval.metrics import HubnessConfig, hub_bias
 from rsretrieval.models.distinct import encode_distinct
 from rsretrieval.models.dual_encoder import DualEncoder
+from rsretrieval.models.inputs import check_batch_size
 from rsretrieval.models.pairs import open_clip_pair, transformers_pair
 from rsretrieval.models.pretrained import load_pretrained
 from rsretrieval.models.sharing import Shareable
@@ -63,7 +65,7 @@ class Retriever(Shareable):
     @classmethod
     def from_pretrained(
         cls,
-        name: str,
+        name: str | Path,
         device: str = "cpu",
         *,
         scale: str | None = None,
@@ -95,8 +97,8 @@ class Retriever(Shareable):
     @classmethod
     def from_open_clip(
         cls,
-        architecture: str,
-        weights: str | None = None,
+        architecture: str | Path,
+        weights: str | Path | None = None,
         device: str = "cpu",
         *,
         activation: Literal["gelu", "quick_gelu"] | None = None,
@@ -126,7 +128,7 @@ class Retriever(Shareable):
         return cls(DualEncoder(config).to(device), config.preprocessing.image_size)
 
     @classmethod
-    def from_transformers(cls, source: str, device: str = "cpu") -> Retriever:
+    def from_transformers(cls, source: str | Path, device: str = "cpu") -> Retriever:
         """A CLIP or SigLIP of transformers as it is: cosines are those of its own processor and model.
 
         Args:
@@ -151,6 +153,7 @@ class Retriever(Shareable):
 
         Raises:
             TypeError: for a single picture.
+            ValueError: for a batch size that is no whole number, or below 1.
             BrokenImageError: for a picture that does not decode, or needs a scale or bands; the message says which.
         """
         shown = bar(progress, several(images), unit=" pictures")
@@ -201,8 +204,9 @@ class Retriever(Shareable):
 
         Raises:
             TypeError: for a single sentence, or what is none.
-            ValueError: for a sentence without a word.
+            ValueError: for a sentence without a word, or a batch size below 1.
         """
+        batch_size = check_batch_size(batch_size)
         seen, cleaned = cleaned_sentences(texts, self.max_words)
         if self.model.config.cleans_texts:
             seen, templates = cleaned, templates and cleaned_templates(templates)

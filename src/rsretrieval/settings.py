@@ -37,9 +37,9 @@ def build(kind: type[Settings], values: Settings | Mapping[str, Any], where: str
         built: Settings = parser.instantiate(parser.parse_object({"settings": dict(values)})).settings
     except (ArgumentError, ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())
+        hint = "; if a newer version wrote them, upgrade" if "does not accept" in reason else ""
         raise SettingsError(
-            f"{where}: these are no settings of {kind.__name__} in rsretrieval {__version__}; if a newer version wrote "
-            f"them, upgrade: {reason}"
+            f"{where}: these are no settings of {kind.__name__} in rsretrieval {__version__}{hint}: {reason}"
         ) from error
     return built
 

@@ -92,6 +92,20 @@ def test_an_activation_that_is_not_stated(architecture: str, tmp_path: Path) -> 
     with pytest.raises(ValueError, match="'ViT-B-32-quickgelu' has QuickGELU, and activation='gelu' is asked for"):
         Retriever.from_open_clip("ViT-B-32-quickgelu", weights, activation="gelu")
 
+    for name in ("QuickGELU", "quickgelu", "relu", ""):
+        with pytest.raises(ValueError, match=rf"activation='{name}' is unknown; possible are \['gelu', 'quick_gelu'\]"):
+            Retriever.from_open_clip("ViT-B-32", weights, activation=name)  # type: ignore[arg-type]
+
+
+def test_paths_are_taken_as_their_names(architecture: str, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    by_path, by_name = (
+        Retriever.from_open_clip(*pair) for pair in ((Path(architecture), file), (architecture, str(file)))
+    )
+    assert by_path.model.config == by_name.model.config
+    tower = TowerConfig("open_clip", Path(architecture), file)  # type: ignore[arg-type]
+    assert tower == TowerConfig("open_clip", architecture, str(file))
+
 
 def test_a_tag_brings_its_own_activation(recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
     config = open_clip_pair("ViT-B-32", "pretrained:openai")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from rsretrieval import RetrievalModule, Retriever, TowerConfig, cli
@@ -83,6 +84,11 @@ class Evil:
         ({"epoch": 3, "loss": 0.5}, r"holds no state dict but the entries \['epoch', 'loss'\]: save"),
         ([torch.ones(2)], "holds no state dict but list"),
         ({"weight": torch.tensor([[1.0, torch.inf], [0, 0]]), "bias": torch.zeros(2)}, "NaN or infinity in 1 entries"),
+        (
+            {"weight": torch.ones(2, 2).to(torch.int8), "bias": torch.zeros(2)},
+            r"torch\.int8 in 1 entries \(\['weight'\]\)",
+        ),
+        ({"weight": torch.ones(2, 2), "bias": torch.zeros(2) + 0j}, r"torch\.complex64 in 1 entries \(\['bias'\]\)"),
     ],
 )
 def test_forms_that_are_refused(content: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +104,23 @@ def test_a_file_that_is_cut_off(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\x80\x02}q\x00" if name.endswith(".pt") else b"\x40\x00\x00\x00\x00\x00\x00\x00{")
     with pytest.raises(WeightsError, match=f"{name}.*(cannot be read as weights|Python objects)"):
         read_state_dict(str(tmp_path / name))
+
+
+def test_a_file_under_another_ones_name(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(1)}, tmp_path / "a.pt")
+    torch.save({"weight": torch.ones(1)}, tmp_path / "b.safetensors")
+    (tmp_path / "c.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (tmp_path / "d.bin").touch()
+    for name, message in (
+        ("a.pt", r"safetensors: name it \.safetensors"), ("b.safetensors", r"torch: name it \.pt"),
+        ("c.safetensors", r"begins with b'version https://git-lfs"), ("d.bin", "it is empty"),
+    ):  # fmt: skip
+        with pytest.raises(WeightsError, match=rf"{name}' .*{message}"):
+            read_state_dict(str(tmp_path / name))
+    torch.save(nn.Linear(2, 2), tmp_path / "e.pt")
+    with pytest.raises(WeightsError) as caught:
+        read_state_dict(str(tmp_path / "e.pt"))
+    assert "\x1b" not in str(caught.value)
 
 
 @pytest.fixture

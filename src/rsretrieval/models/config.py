@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -57,10 +58,10 @@ class TowerConfig:
     def __post_init__(self) -> None:
         if self.lora is not None and (self.frozen or self.frozen_layers):
             raise ValueError(f"lora of '{self.name}' freezes all else already: leave out frozen and frozen_layers")
-        allowed = {
-            "timm": {"all_stages"}, "transformers": {"cls", "mean", "all_layers"}, "open_clip": set(), "concat": set(),
-            "ngrams": set(),
-        }  # fmt: skip
+        object.__setattr__(self, "name", os.fspath(self.name))  # where Python gives a path
+        object.__setattr__(self, "weights", None if self.weights is None else os.fspath(self.weights))
+        allowed = {"timm": {"all_stages"}, "transformers": {"cls", "mean", "all_layers"}}
+        allowed |= {library: set() for library in ("open_clip", "concat", "ngrams")}
         if self.pooling is not None and self.pooling not in allowed.get(self.library, {self.pooling}):
             raise ValueError(
                 f"pooling='{self.pooling}' is unknown to towers of {self.library}; possible are null and "

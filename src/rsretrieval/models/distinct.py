@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsretrieval.images import BrokenImageError, image_keys
+from rsretrieval.models.inputs import check_batch_size
 from rsretrieval.models.parallel import on_cores
 
 
@@ -35,7 +36,9 @@ def encode_distinct(
 
     Raises:
         BrokenImageError: for a picture that cannot be read; the message says which.
+        ValueError: for a batch size that is no whole number, or below 1.
     """
+    batch_size = check_batch_size(batch_size)
     rows: dict[int, int] = {}  # of each distinct picture, by its key
     order: list[int] = []
     embeddings = [torch.zeros(0, width)]

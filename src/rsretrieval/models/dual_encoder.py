@@ -17,6 +17,7 @@ from rsretrieval.models.config import EncoderConfig
 from rsretrieval.models.feature_cache import SideCache, image_cache, text_cache, trains
 from rsretrieval.models.features import BackboneFeatures
 from rsretrieval.models.fgis import FGIS
+from rsretrieval.models.inputs import check_images, check_texts
 from rsretrieval.models.layers import freeze
 from rsretrieval.models.parallel import CORE_TEXTS, core_images, in_chunks, in_pieces, without_training
 from rsretrieval.models.projections import PairLogits, build_projections, common_width, unit_heads
@@ -176,24 +177,17 @@ class DualEncoder(nn.Module):
         """Width of an embedding: of the common space, all heads together, and what refinement adds."""
         return self.width + (self.bank.added_width if self.bank else 0)
 
-    def _normalize(self, vectors: Tensor) -> Tensor:
-        """``(B, width)`` with heads of the lengths that their weights give, and of length 1 as a whole."""
-        return unit_heads(vectors, self.heads)
-
     def embed_features(self, features: BackboneFeatures) -> Tensor:
         """What :meth:`backbone_features` gives to ``(B, width)`` L2-normalised, not refined."""
         precision = self._weight.dtype  # moments of maps, and what was cached, are float32
         features = BackboneFeatures(*(part.to(precision) for part in features.parts()))
-        pooled = self._adapted(self.pooled_projection(features.pooled), self.image_adapter)
+        pooled = self.pooled_projection(features.pooled)
+        pooled = pooled if self.image_adapter is None else self.image_adapter(pooled)
         if self.convolutional_branch is None:
-            return self._normalize(pooled)
+            return unit_heads(pooled, self.heads)
         branch, tokens = self.branch_projection(features.branch), self.token_projection(features.tokens)
         fused: Tensor = self.fgis(features.early, branch, pooled, tokens)
         return F.normalize(fused.float(), dim=-1)
-
-    @staticmethod
-    def _adapted(vectors: Tensor, adapter: Adapter | None) -> Tensor:
-        return vectors if adapter is None else adapter(vectors)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` RGB to ``(B, embed_dim)`` L2-normalised; in evaluation over all views.
@@ -201,14 +195,18 @@ class DualEncoder(nn.Module):
         Args:
             images: uint8, or float in [0, 1].
         """
-        return self._refined(self._images(images), is_image=True)
+        check_images(images, self.config.preprocessing.channels)
+        return self._refined(self._images(images), is_image=True) if images.shape[0] else self._none()
+
+    def _none(self) -> Tensor:
+        return torch.zeros(0, self.embed_dim, device=self.device)
 
     def _images(self, images: Tensor) -> Tensor:
         count = 1 if self.training else self.config.eval_views
         views = mirrorings(images, count)
         views = [torch.cat(views)] if images.device.type == "cpu" else views  # whose cores see few at a time anyway
         vectors = torch.cat([self.embed_features(self.backbone_features(view)) for view in views])
-        return vectors if count == 1 else self._normalize(vectors.reshape(count, -1, self.width).mean(0))
+        return vectors if count == 1 else unit_heads(vectors.reshape(count, -1, self.width).mean(0), self.heads)
 
     def _refined(self, vectors: Tensor, *, is_image: bool) -> Tensor:
         """By the bank, in evaluation: training is of the vectors themselves."""
@@ -227,7 +225,8 @@ class DualEncoder(nn.Module):
 
     def _encode(self, tokens: Tokens) -> Tensor:
         features = self._text_features(tokens).to(self._weight.dtype)
-        return self._normalize(self._adapted(self.text_projection(features), self.text_adapter))
+        vectors = self.text_projection(features)
+        return unit_heads(vectors if self.text_adapter is None else self.text_adapter(vectors), self.heads)
 
     def _text_features(self, tokens: Tokens) -> Tensor:
         """``(M, W)`` the text tower's global vectors, from the cache where there is one."""
@@ -240,8 +239,9 @@ class DualEncoder(nn.Module):
 
     def encode_text(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Tensor:
         """``M`` texts to ``(M, embed_dim)`` L2-normalised, in these prompts or the model's own."""
-        chosen = self.config.prompts if prompts is None else prompts
-        return self.encode_tokens(prompted(self.text_tower.tokenizer, chosen)(texts))
+        check_texts(texts)
+        chosen = prompted(self.text_tower.tokenizer, self.config.prompts if prompts is None else prompts)
+        return self.encode_tokens(chosen(texts)) if len(texts) else self._none()
 
     def forward(self, images: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What losses take, ``(B, width)`` each, not refined; in chunks where ``chunk_size`` is set, with gradients."""

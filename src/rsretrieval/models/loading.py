@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -52,7 +52,7 @@ def load_into(
         convert: a state dict without wrappers' prefixes, and the network, to one of the network's names and shapes.
 
     Raises:
-        WeightsError: naming what is missing, left over or of another shape, or not finite.
+        WeightsError: naming what is missing, left over or of another shape, or no finite real numbers.
     """
     wanted = model.state_dict()
     state = unwrapped(read_state_dict(weights), wanted)
@@ -81,11 +81,29 @@ def load_into(
             f"agree; missing {len(missing)} {missing[:3]}, left over {len(surplus)} {surplus[:3]}, of another shape "
             f"{len(shape)} {shape[:3]}: give weights of this architecture, or the architecture of these weights"
         )
-    values = {name: tensor for name, tensor in fitting.items() if not tensor.is_meta}  # which have shapes alone
-    broken = sorted(name for name, tensor in values.items() if not tensor.isfinite().all())
+    raw = sorted(name for name in fitting if wanted[name].is_floating_point() and not fitting[name].is_floating_point())
+    if raw:
+        raise WeightsError(
+            f"the weights '{weights}' hold {fitting[raw[0]].dtype} in {len(raw)} entries ({raw[:3]}) where the network "
+            "has real numbers, as quantised weights do without their scales: get them in half or single precision"
+        )
+    check_finite(fitting, weights)
+    model.load_state_dict(fitting, strict=False)
+
+
+def check_finite(tensors: Mapping[str, Tensor], weights: str) -> None:
+    """Refuse tensors that hold NaN or infinity.
+
+    Args:
+        tensors: by name; those on ``meta`` have shapes alone.
+        weights: where they come from, for the message.
+
+    Raises:
+        WeightsError: naming them.
+    """
+    broken = sorted(name for name, tensor in tensors.items() if not tensor.is_meta and not tensor.isfinite().all())
     if broken:
         raise WeightsError(
             f"the weights '{weights}' hold NaN or infinity in {len(broken)} entries ({broken[:3]}), as numbers become "
             "that half precision cannot hold: get them in single precision"
         )
-    model.load_state_dict(fitting, strict=False)

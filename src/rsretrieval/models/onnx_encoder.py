@@ -18,6 +18,7 @@ from rsretrieval.lazy import needs
 from rsretrieval.models.config import EncoderConfig, TowerConfig
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.graphs import OUTPUT, GraphError
+from rsretrieval.models.inputs import check_images
 from rsretrieval.models.parallel import CPU_BATCH
 from rsretrieval.models.query_bank import QueryBank
 from rsretrieval.models.remote_code import check_remote_code
@@ -132,6 +133,9 @@ class OnnxEncoder(DualEncoder):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """``(B, 3, S, S)`` uint8 to ``(B, embed_dim)`` L2-normalised float32, over all views of the model."""
+        check_images(images, self.config.preprocessing.channels)
+        if not len(images):
+            return torch.zeros(0, self.embed_dim)
         size = max(1, CPU_BATCH // self.config.eval_views)  # the graph sees all views of an image at once
         return torch.cat([self._run["image"]([chunk]) for chunk in torch.split(images, size)])
 

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rsretrieval.models.config import EncoderConfig, TowerConfig
 from rsretrieval.models.weights import DEFINITION, WeightsError
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 
 def open_clip_pair(
-    architecture: str,
-    weights: str | None = None,
+    architecture: str | Path,
+    weights: str | Path | None = None,
     *,
     activation: Activation | None = None,
     context_length: int | None = None,
@@ -40,11 +40,14 @@ def open_clip_pair(
         preprocessing: of :class:`rsretrieval.types.Preprocessing`, what differs from the tag's, or else from CLIP's.
 
     Raises:
-        ValueError: for an unknown architecture.
+        ValueError: for an unknown architecture or activation.
     """
     from rsretrieval.models.towers.architectures import QUICK, definition
     from rsretrieval.models.towers.architectures import architecture as known
 
+    if activation is not None and activation not in get_args(Activation):
+        raise ValueError(f"activation={activation!r} is unknown; possible are {list(get_args(Activation))} and null")
+    architecture, weights = str(architecture), None if weights is None else str(weights)
     source = architecture.removeprefix("local-dir:").replace("hf-hub:", "hub:", 1)
     name, file = known(source), definition(source)
     if weights is None and file is not None and file.name == DEFINITION:
@@ -116,7 +119,7 @@ def _open_clip_preprocessing(name: str, tag: str | None, file: Path | None, *, t
     }
 
 
-def transformers_pair(source: str, weights: str | None = "pretrained", subfolder: str = "") -> EncoderConfig:
+def transformers_pair(source: str | Path, weights: str | None = "pretrained", subfolder: str = "") -> EncoderConfig:
     """A CLIP or SigLIP of transformers, as it is.
 
     Args:
@@ -129,11 +132,11 @@ def transformers_pair(source: str, weights: str | None = "pretrained", subfolder
     """
     from transformers import AutoImageProcessor
 
-    try:
-        processor: Any = AutoImageProcessor
-        settings = processor.from_pretrained(source, subfolder=subfolder).to_dict()
-    except OSError as error:
-        raise WeightsError(f"transformers finds no image processor at '{source}' ({error})") from error
+    from rsretrieval.models.towers.transformers_folder import reading
+
+    source, processor = str(source), AutoImageProcessor
+    with reading("image processor", source):
+        settings = processor.from_pretrained(source, subfolder=subfolder).to_dict()  # type: ignore[no-untyped-call]
     own = _transformers_preprocessing(settings, source)
     options = {"subfolder": subfolder} if subfolder else {}
     return _pair(
@@ -157,12 +160,24 @@ def _transformers_preprocessing(settings: Mapping[str, Any], source: str) -> dic
         )
     return {
         "image_size": side,
-        "mean": settings["image_mean"],
-        "std": settings["image_std"],
+        **_statistics(settings, source),
         "resize": "shortest" if shortest else "squash",
         "interpolation": filters[settings["resample"]],
         "resampler": "torchvision",
     }
+
+
+def _statistics(settings: Mapping[str, Any], source: str) -> dict[str, list[float]]:
+    """Mean and deviation for values in [0, 1], of a processor that has its own unit, or does not normalise."""
+    mean: Any = [0.0] * 3
+    std: Any = [1.0] * 3
+    if settings.get("do_normalize"):
+        mean, std = settings.get("image_mean"), settings.get("image_std")
+    unit = 255 * settings["rescale_factor"] if settings.get("do_rescale") else 255
+    for key, values in (("image_mean", mean), ("image_std", std)):
+        if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) for value in values):
+            raise WeightsError(f"preprocessor_config.json of '{source}': {key} is {values!r}; give a number a channel")
+    return {"mean": [value / unit for value in mean], "std": [value / unit for value in std]}
 
 
 def _pair(tower: TowerConfig, preprocessing: Preprocessing) -> EncoderConfig:

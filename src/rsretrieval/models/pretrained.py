@@ -21,7 +21,7 @@ from rsretrieval.models.catalogue import (
     published,
     training_sets,
 )
-from rsretrieval.models.checkpoint import read_checkpoint
+from rsretrieval.models.checkpoint import loading, read_checkpoint
 from rsretrieval.models.config import PRETRAINED, EncoderConfig
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.exported import CONFIG, WEIGHTS, PretrainedError, fill, read_json, read_settings
@@ -126,7 +126,7 @@ class Pretrained:
     source: ModelSource
 
 
-def load_pretrained(name: str, *, trust_remote_code: bool = False) -> Pretrained:
+def load_pretrained(name: str | Path, *, trust_remote_code: bool = False) -> Pretrained:
     """Load a model by name.
 
     Args:
@@ -143,7 +143,7 @@ def load_pretrained(name: str, *, trust_remote_code: bool = False) -> Pretrained
     return Pretrained(source.build(), source.image_size, source.max_words, hubness, replace(source, fill=None))
 
 
-def find_model(name: str, *, trust_remote_code: bool = False) -> ModelSource:
+def find_model(name: str | Path, *, trust_remote_code: bool = False) -> ModelSource:
     """The model of a name, not built yet.
 
     Args:
@@ -156,7 +156,7 @@ def find_model(name: str, *, trust_remote_code: bool = False) -> ModelSource:
         PretrainedError: if there is no such model; near names are listed.
         RemoteCodeError: if its settings would run a stranger's code, and that is not allowed.
     """
-    path = Path(name).expanduser()
+    name, path = str(name), Path(name).expanduser()
     entry = None if name in published() else entry_of(name)
     if entry is not None:
         return _pair(pair_of(name), entry.trained_on)
@@ -228,7 +228,8 @@ def _of_checkpoint(name: str, trust_remote_code: bool) -> ModelSource:
     trained = read_checkpoint(name, trust_remote_code=trust_remote_code)
 
     def load(model: DualEncoder) -> None:
-        model.load_state_dict(trained.tensors)
+        with loading(name):
+            model.load_state_dict(trained.tensors)
 
     own = (trained.image_size, trained.max_words, trained.hubness)
     source = ModelSource(trained.encoder, *own, fill=load, tensors_are_whole=True, trained_logits=trained.logits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ _OPEN_CLIP = (
 """Names that open_clip looks for in a folder, before others."""
 DEFINITION = "open_clip_config.json"
 """What describes the model in open_clip's own folders, on the hub and elsewhere."""
+_CODES = re.compile(r"\x1b\[[\d;]*m")
+"""Of a terminal's colours, in torch's messages."""
 _TENSORS_FOLLOW = ContextVar("tensors_follow", default=False)
 
 
@@ -161,19 +164,32 @@ def _read_file(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         with torch.serialization.safe_globals([Namespace]):  # arguments of a training script, which run nothing
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        with path.open("rb") as file:
-            start = file.read(60)
-        if not start.startswith((b"PK", b"\x80")):
-            raise WeightsError(
-                f"'{path}' is no file of weights: it begins with {start!r}, as a web page or a pointer of git-lfs "
-                "does; fetch the file itself"
-            ) from error
+        if reason := content_by_its_start(path):
+            raise WeightsError(f"'{path}' is no file of weights: {reason}") from error
+        reason = _CODES.sub("", str(error).splitlines()[0])
         raise WeightsError(
             f"'{path}' holds Python objects beside tensors, which are not loaded, since that would run its code: where "
-            f"you trust it, load it yourself and save `model.state_dict()` alone ({str(error).splitlines()[0]})"
+            f"you trust it, load it yourself and save `model.state_dict()` alone ({reason})"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise WeightsError(f"'{path}' cannot be read as weights ({error}): get it again") from error
+        reason = content_by_its_start(path) or f"{_CODES.sub('', str(error))}; get it again"
+        raise WeightsError(f"'{path}' cannot be read as weights: {reason}") from error
+
+
+def content_by_its_start(path: Path) -> str | None:
+    """What a file is that cannot be read under its name, and what to do; None where its beginning does not show it."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        start = file.read(60)
+    is_safetensors = path.suffix == ".safetensors"
+    if start.startswith((b"PK", b"\x80")):
+        return "it is a file of torch: name it .pt" if is_safetensors else None
+    if start[8:9] == b"{":
+        return None if is_safetensors else "it is a file of safetensors: name it .safetensors"
+    if not start:
+        return "it is empty: fetch it anew"
+    return f"it begins with {start!r}, as a web page or a pointer of git-lfs does; fetch the file itself"
 
 
 def _state_of(content: Any) -> dict[str, Tensor] | None:  # noqa: ANN401 - whatever the file holds

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsretrieval.compatibility import current_model_settings
 from rsretrieval.data.checks import check_variants
 from rsretrieval.data.datamodule import RetrievalDataModule
 from rsretrieval.distributed import gather, rank, rows_of_ranks, run_seed
 from rsretrieval.losses import Objective, ObjectiveConfig
 from rsretrieval.metrics import CrossModalRecall, HubnessConfig
 from rsretrieval.models.catalogue import seen_in_training, training_sets
-from rsretrieval.models.checkpoint import load_checkpoint
+from rsretrieval.models.checkpoint import check_keywords, check_shapes, load_checkpoint, loading, settings_in
 from rsretrieval.models.config import EncoderConfig
 from rsretrieval.models.dual_encoder import DualEncoder
 from rsretrieval.models.pretrained import find_model, start_from
 from rsretrieval.models.projections import split_heads
 from rsretrieval.models.remote_code import check_remote_code
 from rsretrieval.models.weights import follows_tensors, tensors_follow
-from rsretrieval.settings import SettingsError, build, plain
+from rsretrieval.settings import build, plain
 from rsretrieval.training.coverage import OVER_RANKS, CountingModule
 from rsretrieval.training.optimizer import OptimizerConfig, adamw, parameter_groups
 from rsretrieval.training.resume import go_on_as_the_data
@@ -98,20 +97,14 @@ class RetrievalModule(CountingModule):
         """See Lightning; checkpoints of older versions load too, and the towers' own weights need not be there.
 
         Raises:
+            CheckpointError: if it is no such checkpoint, or does not fit.
             RemoteCodeError: if a tower would run a stranger's code, unless ``trust_remote_code=True`` is given.
         """
-        content = load_checkpoint(Path(checkpoint_path))
-        settings = current_model_settings(content["hyper_parameters"])
-        parameters = inspect.signature(cls).parameters
-        unknown = sorted(set(settings) - set(parameters))
-        if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-            raise SettingsError(
-                f"'{checkpoint_path}' has the settings {unknown}, which {cls.__name__} does not know; if a newer "
-                "version wrote it, upgrade"
-            )
+        settings = settings_in(load_checkpoint(Path(checkpoint_path)), checkpoint_path)
         trusted = kwargs.pop("trust_remote_code", False)
+        check_keywords(cls, settings, kwargs, checkpoint_path)
         check_remote_code(settings.get("encoder"), f"'{checkpoint_path}'", trusted=trusted)
-        with tensors_follow():
+        with tensors_follow(), loading(checkpoint_path):
             module: RetrievalModule = super().load_from_checkpoint(checkpoint_path, *args, **{**settings, **kwargs})
         return module
 
@@ -134,7 +127,12 @@ class RetrievalModule(CountingModule):
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on where the data does: at the last step, or anew where it cannot go on in the epoch's middle."""
+        """Go on where the data does: at the last step, or anew where it cannot go on in the epoch's middle.
+
+        Raises:
+            CheckpointError: if it is of another model.
+        """
+        check_shapes(checkpoint, self, self.model.config, getattr(self._trainer, "ckpt_path", None))
         self._recount_steps = go_on_as_the_data(checkpoint, getattr(self._trainer, "datamodule", None))
 
     def losses(self, batch: Batch, weights: Mapping[str, float], epoch: int) -> dict[str, Tensor]:
@@ -168,8 +166,7 @@ class RetrievalModule(CountingModule):
         values = self.losses(batch, self.stage.losses, self.current_epoch)
         self.log("data/skipped", float(len(batch.skipped)), reduce_fx="sum", **OVER_RANKS)
         self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=True)
-        loss: Tensor = values["loss"]
-        return loss
+        return values["loss"]
 
     def on_validation_epoch_start(self) -> None:
         """Begin anew; the embeddings stay afterwards, for who wants to look at them."""
@@ -241,7 +238,12 @@ class RetrievalModule(CountingModule):
         return parameter_groups(self, self.model.towers(), self.optimizer)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union
-        """See :func:`rsretrieval.training.optimizer.adamw`."""
-        steps = max(int(self.trainer.estimated_stepping_batches), 1)
-        optimizer, schedule = adamw(self.parameter_groups(), self.optimizer, steps)
+        """See :func:`rsretrieval.training.optimizer.adamw`.
+
+        Raises:
+            ValueError: for a training without an end that is known in steps.
+        """
+        if math.isinf(steps := self.trainer.estimated_stepping_batches):
+            raise ValueError("the schedule of the learning rate needs an end: set trainer.max_epochs or max_steps")
+        optimizer, schedule = adamw(self.parameter_groups(), self.optimizer, max(int(steps), 1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

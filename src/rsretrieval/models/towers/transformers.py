@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from rsretrieval.models.config import TowerConfig, is_pretrained
-from rsretrieval.models.weights import FORMS, WeightsError, locate, weights_to_load
+from rsretrieval.models.config import TowerConfig
+from rsretrieval.models.towers.transformers_folder import build_transformers, read_tokenizer
 from rsretrieval.types import Tokens, TowerOutput
 
 
@@ -42,61 +40,17 @@ class TransformersImageTower(nn.Module):
         return TowerOutput(tokens[:, 0] if self.config.pooling == "cls" else tokens.mean(1), tokens)
 
 
-def source_of(config: TowerConfig) -> str:
-    """The folder or hub id that a model and its tokeniser come from."""
-    return str(locate(config.weights)) if config.weights and not is_pretrained(config.weights) else config.name
-
-
-def transformers_config(config: TowerConfig) -> Any:  # noqa: ANN401 - a class of each model's own
-    """The library's configuration of a tower's model.
-
-    Raises:
-        WeightsError: if there is no model.
-    """
-    source = source_of(config)
-    try:
-        return AutoConfig.from_pretrained(source, **config.options)
-    except OSError as error:
-        raise WeightsError(f"transformers finds no model at '{source}' ({error}); weights may be {FORMS}") from error
-
-
-def build_transformers(config: TowerConfig) -> tuple[Any, str]:
-    """The model, and the folder or hub id that it and its tokeniser came from.
-
-    Raises:
-        WeightsError: if there is no model, or its weights lack what its configuration asks for.
-    """
-    source = source_of(config)
-    if not weights_to_load(config.weights):
-        return AutoModel.from_config(transformers_config(config), dtype=torch.float32), source  # type: ignore[no-untyped-call]
-    try:
-        model, found = AutoModel.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, **config.options
-        )
-    except OSError as error:
-        raise WeightsError(f"transformers finds no model at '{source}' ({error}); weights may be {FORMS}") from error
-    except RuntimeError as error:
-        raise WeightsError(f"the weights at '{source}' do not fit its config.json: {error}") from error
-    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))  # which is not used
-    if missing:
-        raise WeightsError(
-            f"the weights at '{source}' lack {len(missing)} entries of its {type(model).__name__} ({missing[:3]}): "
-            "fetch the folder anew, or give one whose config.json is of these weights"
-        )
-    return model, source
-
-
 class TransformersTokenizer:
     """A tokeniser of transformers under the towers' contract: padded to the longest text, cut at ``max_tokens``."""
 
-    def __init__(self, source: str, max_tokens: int) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="right")
-        self.max_tokens = max_tokens
+    def __init__(self, config: TowerConfig) -> None:
+        self.tokenizer = read_tokenizer(config, padding_side="right")
+        self.max_tokens = config.max_tokens
 
     @classmethod
     def of(cls, config: TowerConfig) -> TransformersTokenizer:
         """That of a tower, which need not be built."""
-        return cls(source_of(config), config.max_tokens)
+        return cls(config)
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """``M`` texts to token ids and attention mask, each ``(M, L)``."""

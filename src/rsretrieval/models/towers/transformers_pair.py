@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 
 from rsretrieval.models.config import TowerConfig
 from rsretrieval.models.layers import drop_parts, logits_of
-from rsretrieval.models.towers.transformers import build_transformers, source_of, transformers_config
+from rsretrieval.models.towers.transformers_folder import build_transformers, read_tokenizer, transformers_config
 from rsretrieval.types import Tokens, TowerOutput
 
 PAIRS = ("clip", "siglip")
@@ -63,17 +62,16 @@ class TransformersPairImageTower(nn.Module):
 class TransformersPairTokenizer:
     """A pair's own tokeniser: padded as it was trained, cut at its context."""
 
-    def __init__(self, source: str, context: int, *, full_length: bool, subfolder: str = "") -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(source, subfolder=subfolder)
-        self.context, self.padding = context, "max_length" if full_length else True
+    def __init__(self, config: TowerConfig) -> None:
+        settings = transformers_config(config)
+        self.tokenizer = read_tokenizer(config, subfolder=config.options.get("subfolder", ""))
+        self.context = int(settings.text_config.max_position_embeddings)
+        self.padding = "max_length" if settings.model_type in PADS_TO_THE_END else True
 
     @classmethod
     def of(cls, config: TowerConfig) -> TransformersPairTokenizer:
         """That of a tower, which need not be built."""
-        settings = transformers_config(config)
-        full_length = settings.model_type in PADS_TO_THE_END
-        context = int(settings.text_config.max_position_embeddings)
-        return cls(source_of(config), context, full_length=full_length, subfolder=config.options.get("subfolder", ""))
+        return cls(config)
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """``M`` texts to the tensors ``(M, L)`` that the model takes."""
