@@ -17,7 +17,7 @@ from rsretrieval.images import Rendering, Square, band_square, decode, several, 
 from rsretrieval.metrics import HubnessConfig, hub_bias
 from rsretrieval.models.distinct import encode_distinct
 from rsretrieval.models.dual_encoder import DualEncoder
-from rsretrieval.models.inputs import check_batch_size
+from rsretrieval.models.inputs import check_batch_size, on_device
 from rsretrieval.models.pairs import open_clip_pair, transformers_pair
 from rsretrieval.models.pretrained import load_pretrained
 from rsretrieval.models.sharing import Shareable
@@ -86,11 +86,12 @@ class Retriever(Shareable):
         Raises:
             PretrainedError: if there is no such model, or its files do not go together.
             RemoteCodeError: if its settings would run such code, and that is not allowed.
+            ValueError: if there is no such device.
             WeightsError: if a package that the model is built on is not installed; the message names it.
         """
         pretrained = load_pretrained(name, trust_remote_code=trust_remote_code)
         own = (pretrained.image_size, pretrained.max_words, pretrained.hubness)
-        retriever = cls(pretrained.model.to(device), *own, scale, bands)
+        retriever = cls(on_device(pretrained.model, device), *own, scale, bands)
         retriever.source = pretrained.source
         return retriever
 
@@ -125,7 +126,7 @@ class Retriever(Shareable):
         )
         if config.image.weights is None:
             raise ValueError(f"'{architecture}' without weights is a model at random: give a file, hub:… or a tag")
-        return cls(DualEncoder(config).to(device), config.preprocessing.image_size)
+        return cls(on_device(DualEncoder(config), device), config.preprocessing.image_size)
 
     @classmethod
     def from_transformers(cls, source: str | Path, device: str = "cpu") -> Retriever:
@@ -139,7 +140,7 @@ class Retriever(Shareable):
             WeightsError: if there is no such model, or it prepares images in a way that is not read.
         """
         config = transformers_pair(source)
-        return cls(DualEncoder(config).to(device), config.preprocessing.image_size)
+        return cls(on_device(DualEncoder(config), device), config.preprocessing.image_size)
 
     @torch.inference_mode()
     def encode_images(self, images: Iterable[Any], batch_size: int = 64, *, progress: bool | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from rsretrieval import Retriever, TowerConfig
 from rsretrieval.models import DualEncoder
+from rsretrieval.models.inputs import on_device
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
@@ -64,3 +65,9 @@ def test_a_batch_size_that_is_none(model: DualEncoder, size: Any) -> None:
         with pytest.raises(ValueError, match=r"batch_size=.*give a whole number, 1 or more"):
             encode([item], batch_size=size)
     assert retriever.encode_texts(["a red plane"], batch_size=np.int64(1)).shape == (1, 8)
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(ValueError, match=rf"this machine has no device '{device}' \(.+\): give cpu"):
+        on_device(torch.nn.Linear(1, 1), device)

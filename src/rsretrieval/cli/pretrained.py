@@ -116,7 +116,7 @@ def model_of_checkpoint(arguments: Sequence[str], contents: Iterable[dict[str, A
         file = find_checkpoint(Path(root) / "checkpoints", which) or file
     if not file.is_file():
         return []
-    settings = current_model_settings(load_checkpoint(file).get("hyper_parameters", {}))
+    settings = current_model_settings(load_checkpoint(file).get("hyper_parameters") or {})
     if "encoder" not in settings:
         return []  # of another module
     check_remote_code(settings["encoder"], f"'{file}'", trusted=False)

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import operator
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+M = TypeVar("M", bound=nn.Module)
 FAR = 0.5
 """How far beyond 0 and 1 a resampled picture's values may go."""
+
+
+def on_device(model: M, device: str) -> M:
+    """The model, moved to a device.
+
+    Raises:
+        ValueError: if this machine has no such device.
+    """
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"this machine has no device '{device}' ({reason}): give cpu, or cuda, cuda:1, mps") from error
 
 
 def check_images(images: object, channels: int) -> None:

@@ -213,7 +213,8 @@ def _of_folder(folder: Path, name: str, trust_remote_code: bool) -> ModelSource:
     if (folder / DEFINITION).is_file():
         return _pair(open_clip_pair(str(folder)))
     if not (folder / CONFIG).is_file():
-        raise PretrainedError(f"'{name}' holds no model: it has neither {CONFIG} nor {DEFINITION}")
+        of_run = "; of a run's folder give checkpoints/best.ckpt" if (folder / "checkpoints").is_dir() else ""
+        raise PretrainedError(f"'{name}' holds no model: it has neither {CONFIG} nor {DEFINITION}{of_run}")
     if "model_type" in read_json(folder / CONFIG):
         return _pair(transformers_pair(str(folder)))
     settings = read_settings(folder)
