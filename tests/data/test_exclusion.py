@@ -88,6 +88,7 @@ def test_a_name_without_its_folder(tmp_path: Path) -> None:
         ("a.txt", "a, b.png\n", ["a, b.png"]),
         ("a.csv", "filename\n1.png\n2.png\n", ["1.png", "2.png"]),
         ("a.csv", 'split,filename\nval,1.png\ntraining,"2, b.png"\n', ["2, b.png"]),
+        ("a.csv", "\n\nfilename,split\n1.png,\n2.png,val\n", ["1.png"]),
         ("a.csv", HEADER + "1.png,train,2.png,test,3,0.99\n", ["1.png"]),
     ],
 )

@@ -911,7 +911,7 @@ def test_webdataset(tmp_path: Path) -> None:
         numbers = (2 * shard, 2 * shard + 1)
         members = {f"pond_{n}.{e}": c for n in numbers for e, c in (("png", picture(10 * n)), ("txt", b"a pond"))}
         write_tar(tmp_path / f"train-{shard:04}.tar", members)
-    rows = {"a.jpg": picture(50), "a.json": json.dumps({"caption": "two", "id": 3}).encode()}
+    rows = {"a.jpg": picture(50), "a.json": json.dumps({"sentences": [{"raw": "two"}], "id": 3}).encode()}
     write_tar(tmp_path / "val-0000.tar", rows)
     source = build_source("webdataset", str(tmp_path), COLUMNS)
     assert source.records("train") == [Record(f"pond_{n}", ("a pond",)) for n in range(4)]

@@ -92,11 +92,15 @@ def _check_output(to: str | None, name: str) -> None:
     from rsretrieval.archive import ArchiveError
     from rsretrieval.archive.search.formats import check_format
 
+    if to is not None and Path(to).expanduser().is_dir():
+        raise ArchiveError(f"--to '{to}' is a folder: give a file")
+    if to is not None and not name:
+        raise ArchiveError(
+            f"--to '{to}' has no ending that says its format: end it in .csv or the like, or give --format"
+        )
     check_format(name)
     if to is None and name in BINARY:
         raise ArchiveError(f"--format {name} does not go to a terminal: give a file by --to")
-    if to is not None and Path(to).expanduser().is_dir():
-        raise ArchiveError(f"--to '{to}' is a folder: give a file")
 
 
 def run(

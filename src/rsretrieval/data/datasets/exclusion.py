@@ -122,7 +122,7 @@ def read_names(file: str) -> list[str]:
 
 def _of_table(text: str, column: str, split: str | None, file: str) -> list[str]:
     rows = list(csv.DictReader(io.StringIO(text.lstrip(), newline="")))
-    splits = [split_of(row[split] or "") if split else "train" for row in rows]
+    splits = [split_of(row[split]) if split and row[split] else "train" for row in rows]
     others = Counter(row[split] for row, of_row in zip(rows, splits, strict=True) if split and of_row != "train")
     if others:
         log.info("--data.exclude '%s': rows of other splits than training are not used: %s", file, dict(others))

@@ -17,7 +17,7 @@ from typing import Any
 
 from rsretrieval.data.datasets.base import DataError, Record
 
-CAPTION_KEYS = ("raw", "caption", "text", "sentence", "captions")
+CAPTION_KEYS = ("raw", "caption", "text", "sentence", "captions", "sentences")
 """Where the caption is, if it is given as a JSON object; the first that is there."""
 
 WRITTEN_OUT = re.compile(r"""\s*(array\()?\s*[\[({]+\s*['"].*[\])}]\s*$""", re.DOTALL)
