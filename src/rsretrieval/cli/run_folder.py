@@ -155,7 +155,7 @@ def bring_back(aside: Path, checkpoints: Path) -> None:
     """Undo :func:`set_aside` for a run that ended before its first step."""
     checkpoints.mkdir(exist_ok=True)
     for file in checkpoints.glob("*.ckpt"):
-        file.unlink()  # of random weights
+        file.unlink()  # of a model that has learned nothing
     for file in aside.glob("*"):
         file.rename(checkpoints / file.name)
     aside.rmdir()
