@@ -96,7 +96,9 @@ def test_what_is_no_checkpoint_is_refused_before_anything_is_built(
     (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04" + b"x" * 50)
     (tmp_path / "empty.ckpt").write_bytes(b"")
     for file in ("cut.ckpt", "empty.ckpt", "nowhere.ckpt", "small.yaml", "."):
-        with pytest.raises(CheckpointError, match=r"cannot be read as a checkpoint|is no checkpoint"):
+        with pytest.raises(
+            CheckpointError, match=r"cannot be read as a checkpoint|is no checkpoint|is a folder: give one"
+        ):
             cli.main([*fit, f"--ckpt_path={tmp_path / file}"])
     cli.main(["validate", *fit[1:]])
     assert "projections have random weights: give --ckpt_path" in caplog.text

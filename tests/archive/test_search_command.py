@@ -154,7 +154,7 @@ def test_wrong_input(archive: Path, entry: str, tmp_path: Path, capsys: pytest.C
     for arguments, why in (
         ([archive, "..."], "has no word"), ([archive], "nothing to look for"), ([archive, "a", "--k=0"], "--k 0"),
         ([archive, "a", "--format=xml"], "no format 'xml'"), ([archive, "a", "--format=png"], "give a file by --to"),
-        ([archive, "a", f"--to={tmp_path}"], "is a folder: give a file"), ([archive, "a", "--bbox=1,2,3"], "four numbers"),
+        ([archive, "a", f"--to={tmp_path}"], "is a folder"), ([archive, "a", "--bbox=1,2,3"], "four numbers"),
         ([archive, "a", "--format=csv", f"--to={tmp_path}"], "is a folder: give a file"),
         ([archive, "a", f"--to={tmp_path}/answers"], "has no ending that says its format"),
         ([archive, "a", "--where=wdth > 5"], "over the columns id"), ([tmp_path, "a"], "is no archive"),

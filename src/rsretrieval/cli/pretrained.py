@@ -14,7 +14,7 @@ from lightning import LightningModule
 from rsretrieval.cli.configs import given
 from rsretrieval.cli.run_folder import NAMES, find_checkpoint
 from rsretrieval.compatibility import current_model_settings
-from rsretrieval.models.checkpoint import load_checkpoint
+from rsretrieval.models.checkpoint import CheckpointError, load_checkpoint
 from rsretrieval.models.remote_code import check_remote_code
 from rsretrieval.training.module import RetrievalModule
 from rsretrieval.types import Preprocessing
@@ -68,11 +68,17 @@ def settings_of_model(name: str, *, with_data: bool) -> list[str]:
 def check_checkpoint(path: str) -> None:
     """Refuse a ``--ckpt_path`` that is no checkpoint, before anything is built.
 
+    A folder without ``.ckpt`` files is left to Lightning: strategies that shard a model write such.
+
     Raises:
         CheckpointError: naming the file and what is wrong with it.
     """
-    if path not in OF_LIGHTNING and "://" not in path:
+    if path in OF_LIGHTNING or "://" in path:
+        return
+    if not Path(path).is_dir():
         load_checkpoint(Path(path))
+    elif files := sorted(Path(path).rglob("*.ckpt")):
+        raise CheckpointError(f"'{path}' is a folder: give one of its checkpoints, such as '{files[0]}'")
 
 
 def warn_of_untrained(module: LightningModule, settings: Namespace) -> None:
@@ -82,11 +88,8 @@ def warn_of_untrained(module: LightningModule, settings: Namespace) -> None:
         module: of a command that trains nothing.
         settings: those that it was built from.
     """
-    if (
-        isinstance(module, RetrievalModule)
-        and not settings.get("pretrained")
-        and not module.model.config.keeps_alignment
-    ):
+    named = settings.get("init_args", settings).get("pretrained")
+    if isinstance(module, RetrievalModule) and not named and not module.model.config.keeps_alignment:
         log.warning(
             "no checkpoint is given, so that this is a model whose projections have random weights: give --ckpt_path"
         )

@@ -125,7 +125,7 @@ class RetrievalCLI(LightningCLI):
             which = "last" if self._is_auto and self.subcommand != "fit" else config.ckpt_path
             file = find_checkpoint(Path(config.checkpoint.dirpath), which)
             config.ckpt_path = None if file is None else str(file)
-        elif config.get("ckpt_path"):
+        elif config.get("ckpt_path") and not self.subclass_mode_model:  # whose checkpoints may hold anything
             check_checkpoint(config.ckpt_path)
 
     def instantiate_classes(self) -> None:
