@@ -261,6 +261,7 @@ def test_a_sweep_is_checked_against_the_configuration() -> None:
 )
 def test_shipped_sweeps_fit_their_configurations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSICD", "/data/rsicd")
+    monkeypatch.setenv("SCENES", "/data/scenes.json")
     file = command.find_sweep(f"sweeps/{name}")
     plan = read_sweep(file, file.read_text())
     check(plan)
@@ -269,7 +270,7 @@ def test_shipped_sweeps_fit_their_configurations(name: str, monkeypatch: pytest.
     for setting, value in settings.items():
         if setting not in ("schedule.stages", "config"):
             assert config[setting] == value, setting
-    expected = {"demo": 8, "learning_rate": 40, "fgis": 24, "ablation": 12 * 3}
+    expected = {"demo": 8, "learning_rate": 40, "fgis": 24, "ablation": 12 * 3, "losses": 9 * 3}
     assert command._all_trials(plan) == expected[name]
 
 
