@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from rsretrieval.data.datasets.lookup import IMAGES, is_hidden, walk
+from rsretrieval.data.datasets.values import is_writable
 from rsretrieval.embeddings import ArchiveError
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def find_inputs(images: Sequence[str], root: Path, archive: Path | None = None) 
     for image in images:
         for place, kind in _places(image, others, archive):
             name = place if place.startswith(HUB) else _relative(Path(place), root)
-            if not _is_text(name):
+            if not is_writable(name):
                 log.warning("%a is left out: its name is no text in UTF-8; rename it", name)
                 continue
             inputs.setdefault(name, Input(_without_revision(name), place, kind))
@@ -159,15 +160,6 @@ def _relative(place: Path, root: Path) -> str:
             f"'{place}' does not lie below the root '{root}', to which the archive's names are relative: give a folder "
             "above all images as --root"
         ) from error
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name can be written, and is no bytes that the file system took as they were."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _without_revision(name: str) -> str:

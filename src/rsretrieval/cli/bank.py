@@ -92,6 +92,7 @@ def run(
     from dataclasses import replace
 
     from rsretrieval.models.exported import write_folder
+    from rsretrieval.models.inputs import on_device
     from rsretrieval.models.pretrained import find_model
     from rsretrieval.models.query_bank import QueryBank
     from rsretrieval.retriever import Retriever
@@ -106,9 +107,8 @@ def run(
             "--refinement.memory 0"
         )
     settings = dict(vars(data))
-    retriever = Retriever(
-        source.build().to(device), source.image_size, source.max_words, None, settings["scale"], settings["bands"]
-    )
+    own = (source.image_size, source.max_words, None)
+    retriever = Retriever(on_device(source.build(), device), *own, settings["scale"], settings["bands"])
     encoder = retriever.model
     if encoder.bank is not None:
         log.info("'%s' has a query bank already: the new one takes its place", model)

@@ -40,6 +40,20 @@ def is_row_number(name: str) -> bool:
     return name.startswith(ROW) and name.removeprefix(ROW).isdecimal()
 
 
+def is_writable(text: str) -> bool:
+    r"""Whether a text is one in UTF-8: it has no half of a character, and no byte of a file's name as it was.
+
+    Example:
+        >>> is_writable("ünï"), is_writable("\udcff")
+        (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def class_name(label: Any, number: int | None) -> str | None:  # noqa: ANN401 - datasets' ClassLabel
     """The name of a class of a ``ClassLabel`` column; None for a row without one, which may be written as -1."""
     return None if number is None or number < 0 else str(label.int2str(number))
@@ -125,10 +139,8 @@ def _missing(value: object) -> bool:
 
 def _string(field: str, value: str, place: Place) -> str:
     """The string, if it can be written anywhere."""
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise place.refuse(field, value, "text; this has half of a character") from error
+    if not is_writable(value):
+        raise place.refuse(field, value, "text; this has half of a character")
     return value
 
 
