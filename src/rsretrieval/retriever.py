@@ -183,6 +183,8 @@ class Retriever(Shareable):
     @torch.inference_mode()
     def encode_squares(self, squares: Sequence[NDArray[Any]]) -> Tensor:
         """What :meth:`square_of` gives of several pictures to ``(N, d)`` float32, L2-normalised, on the CPU."""
+        if not len(squares):
+            return torch.zeros(0, self.model.embed_dim)
         return self.model.encode_image(stack(squares).to(self.model.device)).cpu()
 
     @torch.inference_mode()

@@ -254,3 +254,25 @@ def test_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (table.names, table.captions) == (["airport_002.jpg"], [["plane 2", "two planes"]])
     assert table.scene_names == ["airport"]
     assert nwpu.stream("valid").image(0).size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        (["parquet", "--columns.image", "picture"], "as in --columns.captions=NAME"),
+        (["parquet", "--max_broken", "2"], "--max_broken 2.0 is no fraction"),
+        (["parquet", "--max_words", "0"], "--max_words 0 is out of bounds"),
+        (["coco"], "set another source"),
+        (["ponds"], "in the source folder:ponds"),
+    ],
+)
+def test_advice_is_of_the_commands_own_options(
+    tiny_data: str, tmp_path: Path, wrong: list[str], advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ponds").mkdir()
+    path = ["--path", tiny_data] if wrong[0] == "parquet" else []
+    with pytest.raises((SystemExit, ValueError)) as error:
+        cli.main(["data", "prepare", *wrong, *path, "--to", str(tmp_path / "to")])
+    assert advice in str(error.value)
+    assert "--data." not in str(error.value)

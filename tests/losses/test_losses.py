@@ -205,6 +205,10 @@ def test_hardest_negatives_of_negative_cosines_are_no_positives() -> None:
     similarity = torch.tensor([[0.9, -0.8, -0.1], [-0.8, 0.9, -0.2], [-0.3, -0.4, -0.9]])
     assert hardest_negatives(similarity, torch.tensor([5, 6, 7])).tolist() == [2, 2, 0]
     assert hardest_negatives(similarity, torch.tensor([5, 6, 7]), exclude_positives=False).tolist() == [0, 1, 0]
+    with pytest.raises(TypeError, match="similarity is a list: give a tensor"):
+        hardest_negatives([[1.0]], torch.tensor([5]))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"similarity \(3, 3\) and image_ids \(2,\) are not of a batch of pairs"):
+        hardest_negatives(similarity, torch.tensor([5, 6]))
 
 
 @pytest.mark.parametrize("margin", [0.95, 1.0])

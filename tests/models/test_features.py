@@ -192,6 +192,16 @@ def test_layers_of_open_clip_follow_the_way_of_the_data(tmp_path: Path) -> None:
     assert {name: image[f"model.visual.{name}"] for name in expected} == expected
 
 
+@pytest.mark.parametrize(("setting", "message"), [
+    ({"learning_rate": 0.0}, "learning_rate=0: nothing would be learned"),
+    ({"learning_rate": -1.0}, "learning_rate=-1.0: give 0 or more"),
+    ({"warmup": 2.0}, "warmup=2.0: give the fraction"),
+])  # fmt: skip
+def test_rates_that_are_refused(setting: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OptimizerConfig(**setting)
+
+
 def test_each_layer_learns_slower_than_the_one_above(text: TowerConfig) -> None:
     optimizer = OptimizerConfig(learning_rate=1.0, tower_factor=0.5, layer_decay=0.1)
     module = tiny.module(LITE, text, None, optimizer=optimizer)

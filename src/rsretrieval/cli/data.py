@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from rsretrieval.cli.plugins import add_plugins, load_plugins
+from rsretrieval.data.datasets.base import DataError
 from rsretrieval.data.near_duplicates import Embed
 from rsretrieval.data.overlap import overlap
 from rsretrieval.data.prepare import describe_datasets, prepare
@@ -29,11 +31,21 @@ def main(arguments: Sequence[str]) -> None:
     settings = vars(chosen[chosen.command])
     load_plugins(settings.pop("plugins"))
     if chosen.command == "prepare":
-        prepare(**settings)
+        try:
+            prepare(**settings)
+        except ValueError as error:
+            raise DataError(_own_options(str(error))) from error
     else:
         name, trusted = settings.pop("model"), settings.pop("trust_remote_code")
         found = overlap(**settings, embed=None if name is None else _embedder(name, trust_remote_code=trusted))
         print(found.text)  # noqa: T201 - a command's output
+
+
+def _own_options(advice: str) -> str:
+    """Advice that names options of ``fit``, by those of ``data prepare``: there the source is an argument."""
+    named = re.compile(r"--data\.source (\w+)(?: --data\.path (\S+))?")
+    advice = named.sub(lambda found: f"the source {':'.join(filter(None, found.groups()))}", advice)
+    return advice.replace("--data.source", "another source").replace("--data.", "--")
 
 
 def _prepare_options() -> ArgumentParser:

@@ -75,6 +75,7 @@ def prepare(
     """
     import datasets
 
+    from rsretrieval.data.checks import check_fractions
     from rsretrieval.data.datasets.exclusion import exclude as exclude_images
     from rsretrieval.data.datasets.holdout import hold_out
     from rsretrieval.data.reader import ImageReader
@@ -82,7 +83,8 @@ def prepare(
     from rsretrieval.data.table import build_table
     from rsretrieval.images import Rendering
 
-    _check_bounds(size=size, quality=quality, shard_rows=shard_rows)
+    _check_bounds(size=size, quality=quality, shard_rows=shard_rows, max_words=max_words)
+    check_fractions(max_broken=max_broken, holdout=holdout)
     rendering = Rendering.parse(scale, bands)
     source_name, path = _source_and_path(name, path, to)
     source = build_source(source_name, path, columns, revision, configuration)

@@ -29,9 +29,7 @@ def own_precision(
         ValueError: for other shapes and types, no pairs, and temperatures that are not above 0.
     """
     columns = {name: field for name, field in fields.items() if field is not None}
-    for name, field in {"image": image, "text": text, **columns}.items():
-        if not isinstance(field, Tensor):
-            raise TypeError(f"{name} is a {type(field).__name__}: give a tensor, as by torch.as_tensor")
+    _check_tensors(image=image, text=text, **columns)
     if image.ndim != 2 or not image.numel() or image.shape != text.shape:
         shapes = f"image {tuple(image.shape)} and text {tuple(text.shape)}"
         raise ValueError(f"{shapes} are no batch of pairs: give (B, d) of both, 1 or more each")
@@ -45,3 +43,24 @@ def own_precision(
     if not isinstance(temperature, Tensor) and not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature={temperature}: give a finite number above 0")
     return torch.autocast(image.device.type, enabled=False)
+
+
+def check_square(similarity: Tensor, image_ids: Tensor) -> None:
+    """Refuse what is no similarity of a batch of pairs, ``(B, B)``, with an id of each, ``(B,)``.
+
+    Raises:
+        TypeError: for what is no tensor.
+        ValueError: for other shapes.
+    """
+    _check_tensors(similarity=similarity, image_ids=image_ids)
+    if similarity.ndim != 2 or not similarity.numel() or similarity.shape != 2 * image_ids.shape:
+        raise ValueError(
+            f"similarity {tuple(similarity.shape)} and image_ids {tuple(image_ids.shape)} are not of a batch of pairs: "
+            "give (B, B) and (B,), 1 or more"
+        )
+
+
+def _check_tensors(**fields: Tensor) -> None:
+    for name, field in fields.items():
+        if not isinstance(field, Tensor):
+            raise TypeError(f"{name} is a {type(field).__name__}: give a tensor, as by torch.as_tensor")

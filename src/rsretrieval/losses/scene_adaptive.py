@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rsretrieval.distributed import rows_of_all, sum_of_ranks
 from rsretrieval.losses.gradients import NegativeShares
-from rsretrieval.losses.inputs import own_precision
+from rsretrieval.losses.inputs import check_square, own_precision
 from rsretrieval.losses.membership import in_class, same_id
 from rsretrieval.losses.registry import LossContext, register_loss
 from rsretrieval.losses.similarity import Similarity
@@ -34,11 +34,16 @@ def hardest_negatives(similarity: Tensor, image_ids: Tensor, *, exclude_positive
     Returns:
         ``(B,)`` column indices.
 
+    Raises:
+        TypeError: for what is no tensor.
+        ValueError: for other shapes.
+
     Example:
         >>> similarity = torch.tensor([[0.9, 0.8, 0.1], [0.8, 0.9, 0.2], [0.3, 0.4, 0.9]])
         >>> hardest_negatives(similarity, image_ids=torch.tensor([5, 5, 6]))
         tensor([2, 2, 1])
     """
+    check_square(similarity, image_ids)
     own = same_id(image_ids, similarity.dtype) if exclude_positives else None
     return _of_others(similarity, own).max(1).indices
 

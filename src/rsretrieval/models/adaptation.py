@@ -92,7 +92,7 @@ def adapt(tower: nn.Module, config: TowerConfig, run: Callable[[], object]) -> l
         ValueError: if it has no attention that is known, or fewer layers than are to be frozen.
     """
     if config.lora is None:
-        return freeze(tower, frozen=config.frozen, layers=config.frozen_layers)
+        return freeze(tower, frozen=config.frozen, layers=config.frozen_layers, statistics=config.frozen_statistics)
     add_lora(tower, config.lora, config.name, run)
     return freeze(tower)
 

@@ -32,6 +32,7 @@ class TowerConfig:
             path.
         frozen: never train it; it stays in evaluation mode.
         frozen_layers: never train its first so many layers (the stem or the embeddings are the first).
+        frozen_statistics: batch norms that train learn scales and shifts, and keep their pre-trained statistics.
         pooling: how tokens become the global vector; null for the library's own way (timm: the network's pooling;
             open_clip: its projection; transformers: the first token of a text, the mean over an image). transformers
             also takes ``cls``, ``mean`` and, for texts, ``all_layers``: the means of the word embeddings and of every
@@ -49,6 +50,7 @@ class TowerConfig:
     weights: str | None = None
     frozen: bool = False
     frozen_layers: int = 0
+    frozen_statistics: bool = False
     pooling: Literal["cls", "mean", "all_layers", "all_stages"] | None = None
     max_tokens: int = 47
     attention_mask: bool = True
@@ -116,17 +118,15 @@ class EncoderConfig:
             (:class:`rsretrieval.models.FGIS`).
         eval_views: images of which an embedding in evaluation is the mean: 1, 2 (and mirrored), 4 (both ways) or 8 (and
             turned by 90 degrees): seen from above there is no up.
-        cache_features: keep what each wholly frozen side (image tower and branch; text tower) gives on disk, so that
-            what is above it trains in seconds. Needs one such side, and few variants of its inputs: of images an
-            augmentation like ``flips`` or ``none``, of texts ``data.word_deletion: 0``.
-        split_heads: each text tower of the library ``concat`` gets a projection of its own, and the image one for
-            each. An embedding is these heads end to end, each normalised, so that a cosine is the mean of theirs;
-            losses are taken of each head by itself. Trained apart, heads err apart, as members of an ensemble do.
+        cache_features: keep on disk what each wholly frozen side (image tower and branch; text tower) gives, so that
+            what is above it trains in seconds. Its inputs must have few variants: of images an augmentation like
+            ``flips`` or ``none``, of texts ``data.word_deletion: 0``.
+        split_heads: each text tower of ``concat`` gets a projection of its own, and the image one for each, apart
+            as in an ensemble. An embedding is these heads end to end, each normalised: cosines are means of theirs.
         head_weights: of each split head in that mean, in the order of the text towers; none for equal ones.
         chunk_size: encode a training batch in chunks of so many images or texts, and each again in the backward pass:
-            activations take the memory of one chunk, while losses and gradients are those of the whole batch (the
-            gradient cache of Gao et al., 2021). Costs a second forward pass. Batch norms that train see chunks, twice.
-            Null for the whole batch at once.
+            activations take the memory of one chunk, while losses and gradients are those of the whole batch (gradient
+            cache, Gao et al., 2021). Batch norms that train see chunks, twice. Null for the whole batch at once.
         gradient_checkpointing: of towers that train keep the inputs of blocks alone, and run each block again in the
             backward pass: less memory, a third more time, equal gradients. Batch norms that train see a batch twice.
         query_bank: keep so many embeddings of training images and of captions with the model, for hubness correction

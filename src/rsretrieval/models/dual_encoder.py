@@ -18,7 +18,6 @@ from rsretrieval.models.feature_cache import SideCache, image_cache, text_cache,
 from rsretrieval.models.features import BackboneFeatures
 from rsretrieval.models.fgis import FGIS
 from rsretrieval.models.inputs import check_images, check_texts
-from rsretrieval.models.layers import freeze
 from rsretrieval.models.parallel import CORE_TEXTS, core_images, in_chunks, in_pieces, without_training
 from rsretrieval.models.projections import PairLogits, build_projections, common_width, unit_heads
 from rsretrieval.models.prompts import over_prompts, prompted
@@ -78,7 +77,7 @@ class DualEncoder(nn.Module):
     def _add_fgis(self) -> None:
         config, branch = self.config, self.config.convolutional_branch
         assert branch is not None
-        self.convolutional_branch = ConvolutionalBranch(branch)
+        network = self.convolutional_branch = ConvolutionalBranch(branch)
         self.branch_projection = nn.Sequential(
             nn.Linear(self.convolutional_branch.width, self.width), nn.Dropout(config.dropout)
         )
@@ -96,7 +95,7 @@ class DualEncoder(nn.Module):
             stabilised=config.stabilised_fgis,
             from_zero=config.keeps_alignment,
         )
-        self._frozen += freeze(self.convolutional_branch, frozen=branch.frozen, layers=branch.frozen_layers)
+        self._frozen += adapt(network, branch, lambda: network(self._blank()))
 
     def train(self, mode: bool = True) -> DualEncoder:
         """Set the mode; frozen towers stay in evaluation mode, so that their batch statistics do not move."""

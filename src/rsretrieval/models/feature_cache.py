@@ -219,7 +219,7 @@ def _tower_settings(config: TowerConfig) -> list[dict[str, Any]]:
     """
     if config.library == "concat":
         return [settings for part in config.parts() for settings in _tower_settings(part)]
-    elsewhere = ("weights", "frozen", "frozen_layers", "max_tokens")
+    elsewhere = ("weights", "frozen", "frozen_layers", "frozen_statistics", "max_tokens")
     settings = {name: value for name, value in _told(config).items() if name not in elsewhere}
     if config.library == "open_clip":
         from rsretrieval.models.towers.architectures import architecture

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 _NUMBERED = re.compile(r"(?:^|\.)(?:layers?|blocks|stages|resblocks)[._]?(\d+)(?:\.|$)")
 _INPUT = re.compile(r"(?:^|\.)(?:\w+_)?(?:embed|embeddings?|tokens?)(?:\.|$)")
@@ -40,19 +41,20 @@ def layer_numbers(network: nn.Module) -> dict[str, int]:
     return {name: order.index(position) for name, position in positions.items()}
 
 
-def freeze(network: nn.Module, *, frozen: bool = False, layers: int = 0) -> list[nn.Module]:
+def freeze(network: nn.Module, *, frozen: bool = False, layers: int = 0, statistics: bool = False) -> list[nn.Module]:
     """Stop the training of a whole network, or of its first layers.
 
     Args:
         network: changed in place.
         frozen: all of it.
         layers: so many layers, see :func:`layer_numbers`.
+        statistics: those of all batch norms.
 
     Returns:
         The modules to keep in evaluation mode.
 
     Raises:
-        ValueError: if the network has fewer layers.
+        ValueError: if the network has fewer layers, or no batch norm of which statistics could be frozen.
     """
     if frozen:
         network.requires_grad_(False)
@@ -65,7 +67,11 @@ def freeze(network: nn.Module, *, frozen: bool = False, layers: int = 0) -> list
         if numbers[name] < layers:
             parameter.requires_grad_(False)
     owners = [(module, list(module.parameters())) for module in network.modules()]
-    return [module for module, parameters in owners if parameters and not any(p.requires_grad for p in parameters)]
+    still = [module for module, parameters in owners if parameters and not any(p.requires_grad for p in parameters)]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    if statistics and not norms:
+        raise ValueError("frozen_statistics: the network has no batch norm, and so no statistics: leave it out")
+    return still + norms * statistics
 
 
 class Dropout(nn.Dropout):

@@ -27,9 +27,16 @@ def for_inference(network: nn.Module) -> nn.Module:
     The copy is made at the first use and again when a tensor has changed. The network itself is what there is where
     it trains, where a graph is traced (what runs it folds by itself), and of other families.
     """
-    if network.training or torch.compiler.is_compiling() or not isinstance(network, timm.models.EfficientNet):
+    if network.training or not isinstance(network, timm.models.EfficientNet):
         return network
     if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in network.parameters()):
+        return network
+    return folded(network)
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """Modules of such a network, in evaluation mode and without gradients, as :func:`for_inference` gives it whole."""
+    if torch.compiler.is_compiling():
         return network
     tensors = list(chain(network.parameters(), network.buffers()))
     if any(type(tensor.detach()) is not Tensor or tensor.is_inference() for tensor in tensors):

@@ -9,12 +9,12 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name
-from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
 from rsretrieval.models.config import TowerConfig, is_pretrained
 from rsretrieval.models.loading import load_into
 from rsretrieval.models.towers.folding import for_inference
+from rsretrieval.models.towers.stages import depthwise_in_float32, stage_moments
 from rsretrieval.models.weights import weights_to_load
 from rsretrieval.types import TowerOutput
 
@@ -37,6 +37,7 @@ def build_timm(name: str, weights: str | None, options: Mapping[str, Any], image
         names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         load_into(model, weights, optional=tuple(f"{prefix}." for prefix in names))
     model.reset_classifier(0)
+    depthwise_in_float32(model)
     channels_last: nn.Module = model.to(memory_format=torch.channels_last)  # nearly doubles convolutions on a CPU
     return channels_last
 
@@ -50,7 +51,7 @@ class TimmImageTower(nn.Module):
 
     def __init__(self, config: TowerConfig, image_size: int) -> None:
         super().__init__()
-        self.model = build_timm(config.name, config.weights, config.options, image_size)
+        self.model: Any = build_timm(config.name, config.weights, config.options, image_size)
         self.all_stages = config.pooling == "all_stages"
         with torch.no_grad():
             probe = self.eval()(torch.zeros(1, 3, image_size, image_size))
@@ -58,12 +59,10 @@ class TimmImageTower(nn.Module):
 
     def forward(self, images: Tensor) -> TowerOutput:
         """``(B, 3, H, W)`` normalised images."""
-        model: Any = for_inference(self.model)
+        model: Any = self.model if self.all_stages else for_inference(self.model)
         images = images.contiguous(memory_format=torch.channels_last)
         if self.all_stages:
-            maps, stages = _stages(model, images)
-            moments = [_moments(stage.float()) for stage in stages]
-            vectors = [vector for pair in moments for vector in pair]
+            maps, *vectors = stage_moments(model, images)
             pooled = torch.cat([model.forward_head(maps, pre_logits=True).float(), *vectors], dim=1)
         else:
             maps = model.forward_features(images)
@@ -72,32 +71,6 @@ class TimmImageTower(nn.Module):
             return TowerOutput(pooled, maps[:, getattr(model, "num_prefix_tokens", 0) :])
         channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
         return TowerOutput(pooled, maps.flatten(1, 2) if channels_last else maps.flatten(2).transpose(1, 2))
-
-
-def _moments(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Standard deviation and mean of maps ``(B, C, H, W)``, each ``(B, C)``."""
-    if maps.requires_grad:
-        return torch.std_mean(maps, dim=(2, 3))
-    mean = maps.mean((2, 3), keepdim=True)  # two passes are as exact as torch's one, and several times faster
-    centred = maps - mean
-    squares = (centred * centred).sum((2, 3))
-    return (squares / (maps.shape[2] * maps.shape[3] - 1)).sqrt(), mean.flatten(1)
-
-
-def _stages(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:  # noqa: ANN401 - timm is untyped
-    """What a timm model's ``forward_features`` gives, and the maps ``(B, C, H, W)`` of its stages.
-
-    Of an EfficientNet all stages and the last map; of others what timm calls intermediates, of which an EfficientNet
-    would leave out two.
-    """
-    if not isinstance(model, timm.models.EfficientNet):
-        maps, stages = model.forward_intermediates(images)
-        return maps, stages
-    stages = [model.bn1(model.conv_stem(images))]
-    for block in model.blocks:
-        stages.append(checkpoint_seq(block, stages[-1]) if model.grad_checkpointing else block(stages[-1]))
-    last = model.bn2(model.conv_head(stages[-1]))
-    return last, [*stages[1:], last]
 
 
 class ConvolutionalBranch(nn.Module):
