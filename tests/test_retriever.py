@@ -83,7 +83,8 @@ def test_a_folder_gives_the_embeddings_of_its_checkpoint(
         torch.testing.assert_close(images[1:2], model.encode_image(green), atol=2e-3, rtol=0)
         expected = model.encode_text(["two ships in the harbour", "a red plane"])
         torch.testing.assert_close(texts, expected, atol=2e-3, rtol=0)
-    assert retriever.encode_images([]).shape == retriever.encode_texts([]).shape == retriever.encode_squares([]).shape == (0, 32)
+    for encode in (retriever.encode_images, retriever.encode_texts, retriever.encode_squares):
+        assert encode([]).shape == (0, 32)
     again = retriever.encode_texts([TEXTS[0], *TEXTS, "a plane beside two ships"], batch_size=2)
     assert again[0].equal(again[1])  # whatever else was encoded beside them
     torch.testing.assert_close(again[1:3], texts)

@@ -39,7 +39,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))  # settings files know lists alone
         if self.learning_rate == 0:
-            raise ValueError("learning_rate=0: nothing would be learned; give more (towers are kept by tower_factor: 0)")
+            raise ValueError("learning_rate=0: nothing would be learned; give more (tower_factor: 0 keeps towers)")
         for name in ("learning_rate", "tower_factor", "layer_decay", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: give 0 or more")
