@@ -157,8 +157,8 @@ def read_state_dict(weights: str) -> dict[str, Tensor]:
     odd = sorted(str(name) for name, value in state.items() if not isinstance(name, str) or not _holds_numbers(value))
     if odd:
         raise WeightsError(
-            f"'{weights}' holds {len(odd)} entries ({odd[:3]}) that are not dense tensors by names, but sparse, "
-            "quantised, without numbers (on the device meta) or under other keys: save `model.state_dict()` of the whole network"
+            f"'{weights}' holds {len(odd)} entries ({odd[:3]}) that are no dense tensors by names, but sparse, "
+            "quantised, without numbers (on meta) or under other keys: save `model.state_dict()` of the whole network"
         )
     return state
 
