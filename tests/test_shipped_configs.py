@@ -4,6 +4,7 @@ What lies on a model hub (BERT, RemoteCLIP's file) cannot be looked up here: tho
 are in the catalogue of pre-trained models.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import timm
 import yaml
 
+from rsretrieval.cli.configs import shipped
 from rsretrieval.compatibility import current_settings
 from rsretrieval.losses import ObjectiveConfig
 from rsretrieval.models.catalogue import known_models
@@ -71,3 +73,23 @@ def test_towers_and_weights_exist(config: Path) -> None:
     for side in (encoder.image, encoder.text, encoder.convolutional_branch):
         for tower in side.parts() if side is not None else ():
             check(tower)
+
+
+UPPER = sorted((CONFIGS[0].parent / "upper").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", UPPER, ids=lambda path: path.stem)
+def test_upper_layers_train_over_the_recipe_of_their_name(config: Path) -> None:
+    assert f"upper/{config.stem}" in shipped()
+    recipe, changes = (yaml.safe_load(file.read_text()) for file in (shipped()[config.stem], config))
+    encoder = build(EncoderConfig, over(recipe, changes)["model"]["encoder"], str(config))
+    first = build(EncoderConfig, recipe["model"]["encoder"], config.stem)
+    assert (encoder.image.frozen, encoder.cache_features) == (False, False)
+    for part, before in zip(encoder.image.parts(), first.image.parts(), strict=True):
+        check(part)
+        assert replace(part, frozen=before.frozen, frozen_layers=0, frozen_statistics=False) == before
+        assert (part.frozen, part.frozen_layers, part.frozen_statistics) == (False, 6, True)
+    for part, before in zip(encoder.text.parts(), first.text.parts(), strict=True):
+        assert replace(part, frozen_layers=before.frozen_layers) == before
+    assert (encoder.heads, encoder.embed_dim, encoder.query_bank) == (first.heads, first.embed_dim, first.query_bank)
+    assert over(recipe, changes)["trainer"]["default_root_dir"] != recipe["trainer"]["default_root_dir"]

@@ -104,6 +104,10 @@ def test_turns_and_flips_give_all_eight_and_all_four() -> None:
     turned = {t.QuarterTurn()(t.RandomFlip(axis=1)(image, rng), rng).tobytes() for _ in range(100)}
     flipped = {t.RandomFlip(axis=0)(t.RandomFlip(axis=1)(image, rng), rng).tobytes() for _ in range(100)}
     assert (len(turned), len(flipped)) == (8, 4)
+    torch.manual_seed(0)
+    for name, count in (("turns", 8), ("flips", 4), ("none", 1)):
+        augmentation = t.training(name, 2)
+        assert len({augmentation(Image.fromarray(image)).tobytes() for _ in range(100)}) == count
 
 
 def test_draws_follow_torchs_seed() -> None:

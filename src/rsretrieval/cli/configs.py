@@ -11,7 +11,7 @@ from typing import Any
 import rsretrieval
 from rsretrieval.compatibility import current_arguments, current_settings
 
-KINDS = ("*.yaml", "ablation/*.yaml", "launch/*.yaml", "logger/*.yaml")
+KINDS = ("*.yaml", "ablation/*.yaml", "launch/*.yaml", "logger/*.yaml", "upper/*.yaml")
 """Where configurations lie, below the folder of all."""
 _OPTIONS = ("-c", "--config")
 

@@ -188,6 +188,10 @@ def _flips(size: int) -> list[Operation]:
     return [Resize(Square(size)), RandomFlip(axis=1), RandomFlip(axis=0)]
 
 
+def _turns(size: int) -> list[Operation]:
+    return [Resize(Square(size)), RandomFlip(axis=1), QuarterTurn()]
+
+
 def _none(size: int) -> list[Operation]:
     return [Resize(Square(size))]
 
@@ -197,10 +201,11 @@ AUGMENTATIONS: dict[str, Callable[[int], list[Operation]]] = {
     "rsitmd": _rsitmd,
     "aerial": _aerial,
     "flips": _flips,
+    "turns": _turns,
     "none": _none,
 }
-"""The recipes of RSICD and RSITMD, crops with flips and quarter turns, flips alone, a resize alone."""
-FEW_VARIANTS = frozenset({"flips", "none"})
+"""The recipes of RSICD and RSITMD, crops with flips and turns, whole images with flips or both, a resize alone."""
+FEW_VARIANTS = frozenset({"flips", "turns", "none"})
 """Augmentations that give an image in few forms, so that what frozen networks make of them is worth keeping."""
 
 
