@@ -83,7 +83,7 @@ def _moments(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Depthwise(nn.Conv2d):
-    """A depthwise convolution that trains in float32 on a CPU: its gradients in bf16 take six to 20 times as long."""
+    """A depthwise convolution that trains in float32 on a CPU: its gradients in bf16 take several times as long."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """``(B, C, H, W)``; the result is float32 where autocast is overruled."""
