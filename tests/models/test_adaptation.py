@@ -137,6 +137,13 @@ def test_what_lora_cannot_be_added_to(
         tiny.encoder(tower, TowerConfig("transformers", tiny_bert), None)
 
 
+def test_lora_is_refused_where_a_branch_has_no_attention(tiny_bert: str) -> None:
+    pytest.importorskip("peft")
+    branch, text = replace(RESNET, frozen=False, lora=LORA), TowerConfig("transformers", tiny_bert)
+    with pytest.raises(ValueError, match=r"has no attention that LoRA could be added to"):
+        tiny.encoder(TowerConfig("timm", "test_vit"), text, branch)
+
+
 def test_dropout_of_linear_layers(tiny_bert: str) -> None:
     text = TowerConfig("transformers", tiny_bert, pooling="mean", lora=LoraConfig(2, 4, dropout=0.9))
     model = tiny.encoder(RESNET, text, None)
