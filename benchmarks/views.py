@@ -18,6 +18,7 @@ from rsretrieval import Retriever
 from rsretrieval.data import RetrievalDataModule
 from rsretrieval.images import mirrorings, stack
 from rsretrieval.metrics import retrieval_recall
+from rsretrieval.models import DualEncoder
 from rsretrieval.models.projections import unit_heads
 
 BATCH = 64
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def of_views(model: object, images: Tensor) -> Tensor:
+def of_views(model: DualEncoder, images: Tensor) -> Tensor:
     """``(8, B, d)`` of the eight views of images ``(B, C, H, W)``."""
     with torch.autocast("cpu", torch.bfloat16):
         vectors = model.embed_features(model.backbone_features(torch.cat(mirrorings(images, 8))))

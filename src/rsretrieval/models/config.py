@@ -121,8 +121,8 @@ class EncoderConfig:
         cache_features: keep on disk what each wholly frozen side (image tower and branch; text tower) gives, so that
             what is above it trains in seconds. Its inputs must have few variants: of images an augmentation like
             ``flips`` or ``none``, of texts ``data.word_deletion: 0``.
-        split_heads: each text tower of ``concat`` gets a projection of its own, and the image one for each, apart
-            as in an ensemble. An embedding is these heads end to end, each normalised: cosines are means of theirs.
+        split_heads: each text tower of ``concat`` gets a projection of its own, the image one for each, and each has
+            its losses. An embedding is these heads end to end, each normalised: a cosine is the mean of theirs.
         head_weights: of each split head in that mean, in the order of the text towers; none for equal ones.
         chunk_size: encode a training batch in chunks of so many images or texts, and each again in the backward pass:
             activations take the memory of one chunk, while losses and gradients are those of the whole batch (gradient
