@@ -929,6 +929,26 @@ def test_webdataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"b.json": b"{a pond"}, r"'b\.json' of 'train-0000\.tar' is no JSON: Expecting property name"),
+        ({"b.json": None}, r"'b' of 'train-0000\.tar' has \['png'\] where others have \['json', 'png'\]"),
+        ({"b.png": None}, r"'b' of 'train-0000\.tar' has \['json'\] where others have \['json', 'png'\]"),
+        (None, r"'train-0000\.tar' is no whole tar: unexpected end of data"),
+    ],
+)
+def test_a_sample_that_ends_a_tar_is_named(
+    changes: dict[str, bytes | None] | None, reason: str, tmp_path: Path
+) -> None:
+    members = {f"{n}.{e}": c for n in "abc" for e, c in (("png", picture(1)), ("json", b'{"caption": "a pond"}'))}
+    write_tar(file := tmp_path / "train-0000.tar", {n: c for n, c in {**members, **(changes or {})}.items() if c})
+    if changes is None:
+        file.write_bytes(file.read_bytes()[:700])
+    with pytest.raises(DataError, match=rf"train-0000\.tar' cannot be read as one table \({reason}"):
+        build_source("webdataset", str(tmp_path), COLUMNS).records("train")
+
+
+@pytest.mark.parametrize(
     ("ids", "of_captions", "found"),
     [
         ([1, 2], [1.0, "0002"], [("a",), ("b",)]),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
+import tarfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -125,9 +129,33 @@ def load(files: Sequence[Path]) -> Any:  # noqa: ANN401 - datasets is untyped
         while cause.__cause__ is not None:
             cause = cause.__cause__
         more = f" and {len(files) - 1} more files" if len(files) > 1 else ""
+        reason = _sample_at_fault(files) or f"{type(cause).__name__}: {cause}"
         raise DataError(
-            f"'{files[0]}'{more} cannot be read as one table ({type(cause).__name__}: {cause}): fetch or write it again"
+            f"'{files[0]}'{more} cannot be read as one table ({reason}): fetch or write it again"
         ) from error
+
+
+def _sample_at_fault(files: Sequence[Path]) -> str | None:
+    """Of tars that are no table together the first sample that is to blame, and why; None where none is."""
+    endings: dict[str, set[str]] = {}
+    for file in files:
+        if file.suffix.lower() != ".tar":
+            return None
+        try:
+            with tarfile.open(file) as tar:
+                for member in filter(tarfile.TarInfo.isfile, tar):
+                    folder, _, name = member.name.rpartition("/")
+                    key, _, ending = name.partition(".")
+                    endings.setdefault(f"'{folder}/{key}' of '{file.name}'".replace("'/", "'"), set()).add(ending)
+                    if ending == "json":
+                        json.load(tar.extractfile(member) or io.BytesIO())
+        except tarfile.TarError as error:
+            return f"'{file.name}' is no whole tar: {error}"
+        except ValueError as error:
+            return f"'{member.name}' of '{file.name}' is no JSON: {error}"
+    usual = Counter(map(frozenset, endings.values())).most_common(1)
+    odd = [(sample, own) for sample, own in endings.items() if own != usual[0][0]]
+    return f"{odd[0][0]} has {sorted(odd[0][1])} where others have {sorted(usual[0][0])}" if odd else None
 
 
 def _rows_of(file: Path) -> int:
