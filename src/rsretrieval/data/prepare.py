@@ -75,7 +75,6 @@ def prepare(
     """
     import datasets
 
-    from rsretrieval.data.checks import check_fractions
     from rsretrieval.data.datasets.exclusion import exclude as exclude_images
     from rsretrieval.data.datasets.holdout import hold_out
     from rsretrieval.data.reader import ImageReader
@@ -83,8 +82,7 @@ def prepare(
     from rsretrieval.data.table import build_table
     from rsretrieval.images import Rendering
 
-    _check_bounds(size=size, quality=quality, shard_rows=shard_rows, max_words=max_words)
-    check_fractions(max_broken=max_broken, holdout=holdout)
+    _check_bounds(max_broken, holdout, size=size, quality=quality, shard_rows=shard_rows, max_words=max_words)
     rendering = Rendering.parse(scale, bands)
     source_name, path = _source_and_path(name, path, to)
     source = build_source(source_name, path, columns, revision, configuration)
@@ -116,7 +114,10 @@ def prepare(
     log.info("ready: --data.source parquet --data.path %s", folder)
 
 
-def _check_bounds(**settings: int | None) -> None:
+def _check_bounds(max_broken: float, holdout: float, **settings: int | None) -> None:
+    from rsretrieval.data.checks import check_fractions
+
+    check_fractions(max_broken=max_broken, holdout=holdout)
     for name, value in settings.items():
         if value is not None and (value < 1 or (name == "quality" and value > 100)):
             raise DataError(

@@ -180,29 +180,13 @@ def _rsicd(size: int) -> list[Operation]:
     return [*_rsitmd(size), RandomBlur(), RandomErasing(), GridMask()]
 
 
-def _aerial(size: int) -> list[Operation]:
-    return [RandomResizedCrop(size), RandomFlip(axis=1), QuarterTurn()]
-
-
-def _flips(size: int) -> list[Operation]:
-    return [Resize(Square(size)), RandomFlip(axis=1), RandomFlip(axis=0)]
-
-
-def _turns(size: int) -> list[Operation]:
-    return [Resize(Square(size)), RandomFlip(axis=1), QuarterTurn()]
-
-
-def _none(size: int) -> list[Operation]:
-    return [Resize(Square(size))]
-
-
 AUGMENTATIONS: dict[str, Callable[[int], list[Operation]]] = {
     "rsicd": _rsicd,
     "rsitmd": _rsitmd,
-    "aerial": _aerial,
-    "flips": _flips,
-    "turns": _turns,
-    "none": _none,
+    "aerial": lambda size: [RandomResizedCrop(size), RandomFlip(axis=1), QuarterTurn()],
+    "flips": lambda size: [Resize(Square(size)), RandomFlip(axis=1), RandomFlip(axis=0)],
+    "turns": lambda size: [Resize(Square(size)), RandomFlip(axis=1), QuarterTurn()],
+    "none": lambda size: [Resize(Square(size))],
 }
 """The recipes of RSICD and RSITMD, crops with flips and turns, whole images with flips or both, a resize alone."""
 FEW_VARIANTS = frozenset({"flips", "turns", "none"})

@@ -154,17 +154,14 @@ def read_state_dict(weights: str) -> dict[str, Tensor]:
     if state is None:
         what = f"the entries {sorted(map(str, content))[:5]}" if isinstance(content, dict) else type(content).__name__
         raise WeightsError(f"'{weights}' holds no state dict but {what}: save `model.state_dict()` there")
-    odd = sorted(str(name) for name, value in state.items() if not isinstance(name, str) or not _holds_numbers(value))
+    dense = {name for name, value in state.items() if value.layout == torch.strided and not value.is_quantized}
+    odd = sorted(str(name) for name in state if not isinstance(name, str) or name not in dense)
     if odd:
         raise WeightsError(
             f"'{weights}' holds {len(odd)} entries ({odd[:3]}) that are no dense tensors by names, but sparse, "
-            "quantised, without numbers (on meta) or under other keys: save `model.state_dict()` of the whole network"
+            "quantised or under other keys: save `model.state_dict()` of the whole network"
         )
     return state
-
-
-def _holds_numbers(tensor: Tensor) -> bool:
-    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
 
 
 def _read_file(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
