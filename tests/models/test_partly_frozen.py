@@ -1,6 +1,7 @@
 """EfficientNets of which the upper stages train: what is below runs apart, statistics stay, depthwise in float32."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ IMAGES = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 def tower(*, still: bool = True, **settings: Any) -> tuple[Any, list[nn.Module]]:
     """A tower in training mode, with statistics of its own, and those of its modules that stay in evaluation."""
-    config = TowerConfig("timm", "test_efficientnet", pooling="all_stages", **settings)
+    config = replace(LITE, **settings)
     torch.manual_seed(0)
     network = TimmImageTower(config, 64).train()
     for module in network.modules():

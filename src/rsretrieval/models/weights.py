@@ -137,7 +137,7 @@ def read_state_dict(weights: str) -> dict[str, Tensor]:
     A training checkpoint's are found below ``state_dict``, ``model`` and the like. No code in a file is run.
 
     Raises:
-        WeightsError: if there is no such file, more than one, or no tensors in it.
+        WeightsError: if there is no such file, more than one, or no tensors in it, or such as cannot be loaded.
     """
     path = locate(weights)
     if path.is_dir():
