@@ -1,10 +1,12 @@
 """The towers' options: towers side by side, pooling of every stage, views, frozen layers, chunks."""
 
+import itertools
 import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -17,6 +19,7 @@ from rsretrieval.models.layers import freeze, layer_numbers
 from rsretrieval.models.parallel import core_images, in_chunks
 from rsretrieval.models.query_bank import QueryBank
 from rsretrieval.models.towers.open_clip import OpenClipImageTower, OpenClipTextTower
+from rsretrieval.models.towers.stages import _moments
 from rsretrieval.models.towers.timm import TimmImageTower
 from rsretrieval.models.towers.transformers import TransformersTextTower
 from rsretrieval.training import OptimizerConfig
@@ -113,6 +116,53 @@ def test_levels_are_mean_and_deviation_of_every_stage(name: str) -> None:
         pairs = levels.unfold(1, 2 * stage.shape[1], 1)
         wanted = torch.cat([deviation, mean], 1)
         assert (pairs - wanted[:, None]).abs().amax((0, 2)).min() < 1e-5
+
+
+@pytest.mark.parametrize(("name", "stages"), [("test_efficientnet", (2, 6)), ("test_resnet", (1, 3))])
+def test_correlations_of_channels(name: str, stages: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    settings = TowerConfig("timm", name, pooling="all_stages", correlated_stages=stages)
+    tower = TimmImageTower(settings, 64).eval()
+    without = TimmImageTower(replace(settings, correlated_stages=()), 64).eval()
+    without.load_state_dict(tower.state_dict())
+    images = torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        found, plain = tower(images).pooled, without(images).pooled
+        last, maps = tower.model.forward_intermediates(images)
+    trained = tower(images).pooled
+    assert trained.requires_grad
+    torch.testing.assert_close(trained, found, atol=1e-4, rtol=1e-4)
+    assert found.shape[1] == tower.pooled_width
+    maps = {2: maps[1], 6: last} if "efficientnet" in name else {1: maps[0], 3: maps[2]}
+    place = 0
+    for stage, image in itertools.product(stages, range(3)):
+        wanted = np.corrcoef(maps[stage][image].flatten(1).double().numpy())
+        wanted = 3 * torch.from_numpy(np.nan_to_num(wanted)[np.triu_indices(len(wanted), 1)]).float()
+        near = (found[image].unfold(0, len(wanted), 1) - wanted).abs().amax(1)
+        place = int(near.argmin()) if image == 0 else place
+        assert near[place] < 1e-4
+        if image == 2:  # what is left without all of them is as it was
+            found = torch.cat([found[:, :place], found[:, place + len(wanted) :]], dim=1)
+    torch.testing.assert_close(found, plain)
+
+
+def test_a_constant_channel_is_correlated_with_none() -> None:
+    maps = torch.rand(2, 3, 4, 4)
+    maps[:, 1] = 0.5
+    _, _, found = _moments(maps, correlations=True)
+    assert found[:, [0, 2]].abs().max() < 1e-6 < found[:, 1].abs().min()
+    _, _, trained = _moments(maps.requires_grad_(), correlations=True)
+    trained.sum().backward()
+    assert maps.grad is not None
+    assert maps.grad.isfinite().all()
+
+
+def test_stages_to_correlate_that_are_not_there_are_refused() -> None:
+    for name, count in (("test_efficientnet", 6), ("test_resnet", 5)):
+        with pytest.raises(ValueError, match=rf"no stages \[0, 9\]; the network has stages 1 to {count}"):
+            TimmImageTower(TowerConfig("timm", name, pooling="all_stages", correlated_stages=(0, 1, 9)), 64)
+    with pytest.raises(ValueError, match="correlated_stages of 'test_resnet' are of `pooling: all_stages`: set that"):
+        TowerConfig("timm", "test_resnet", correlated_stages=(1,))
 
 
 def test_levels_of_a_text_are_the_means_of_words_and_layers(text: TowerConfig) -> None:

@@ -66,7 +66,8 @@ def source_of(kind: str, folder: Path, bert: str) -> ModelSource:
         return ModelSource(tiny.settings(RESNET, text), 64)
     texts = [asdict(replace(text, lora=LoraConfig(2))), asdict(replace(text, pooling="all_layers"))]
     texts.append(asdict(TowerConfig("ngrams", "words", options={"buckets": 64})))
-    images = [asdict(TowerConfig("timm", name, pooling="all_stages")) for name in ("test_efficientnet", "test_resnet")]
+    names = ("test_efficientnet", "test_resnet")
+    images = [asdict(TowerConfig("timm", name, pooling="all_stages", correlated_stages=(3,))) for name in names]
     images = images if kind == "concat" else images[:1]
     side = TowerConfig("concat", "two")
     refined = {"refinement": RefinementConfig(0.5), "prompts": ()} if kind == "refined" else {}

@@ -39,6 +39,8 @@ class TowerConfig:
             layer, end to end, since the words themselves live in the lower ones. timm also takes ``all_stages``:
             beside the network's own vector, mean and standard deviation over all positions of every stage, where
             texture lives.
+        correlated_stages: of ``all_stages`` those, from 1, whose maps' correlations between channels join the vector:
+            which patterns occur together. Of c channels c (c - 1) / 2.
         max_tokens: longest text, in tokens (transformers).
         attention_mask: False lets a text attend to its padding, as the authors' release does (transformers).
         lora: train low-rank additions to its attention, and freeze the rest; null for not.
@@ -52,6 +54,7 @@ class TowerConfig:
     frozen_layers: int = 0
     frozen_statistics: bool = False
     pooling: Literal["cls", "mean", "all_layers", "all_stages"] | None = None
+    correlated_stages: tuple[int, ...] = ()
     max_tokens: int = 47
     attention_mask: bool = True
     lora: LoraConfig | None = None
@@ -70,9 +73,12 @@ class TowerConfig:
                 f"{sorted(allowed[self.library])}"
             )
         if self.frozen_layers < 0 or self.max_tokens < 1:
+            given = f"frozen_layers={self.frozen_layers}, max_tokens={self.max_tokens} of '{self.name}'"
+            raise ValueError(f"{given}: give 0 or more layers, and 1 or more tokens")
+        object.__setattr__(self, "correlated_stages", tuple(self.correlated_stages))
+        if self.correlated_stages and self.pooling != "all_stages":
             raise ValueError(
-                f"frozen_layers={self.frozen_layers}, max_tokens={self.max_tokens} of '{self.name}': give 0 or more "
-                "layers, and 1 or more tokens"
+                f"correlated_stages of '{self.name}' are of `pooling: all_stages`: set that, or leave them out"
             )
 
     def parts(self) -> list[TowerConfig]:
@@ -170,12 +176,8 @@ class EncoderConfig:
     @property
     def is_pair(self) -> bool:
         """Whether both towers are the sides of one image-text model."""
-        image, text = self.image, self.text
-        return image.library in PAIR_LIBRARIES and (image.library, image.name, image.weights) == (
-            text.library,
-            text.name,
-            text.weights,
-        )
+        image, text = ((tower.library, tower.name, tower.weights) for tower in (self.image, self.text))
+        return self.image.library in PAIR_LIBRARIES and image == text
 
     @property
     def keeps_alignment(self) -> bool:
@@ -216,16 +218,13 @@ class EncoderConfig:
         if branch is not None and branch.pooling is not None:
             raise ValueError(f"convolutional_branch.pooling='{branch.pooling}' has no effect: leave it null")
         if branch is not None and self.embed_dim is not None and self.embed_dim % FGIS_HEADS:
-            raise ValueError(
-                f"embed_dim={self.embed_dim}: with FGIS give a multiple of {FGIS_HEADS}, its heads of attention"
-            )
+            given = f"embed_dim={self.embed_dim}: with FGIS give a multiple of {FGIS_HEADS}"
+            raise ValueError(f"{given}, its heads of attention")
         if self.projection in ("identity", "none") and self.split_heads:
             raise ValueError(f"projection={self.projection!r} has no split heads: set split_heads: false")
         if self.split_heads and (branch is not None or self.text.library != "concat"):
-            raise ValueError(
-                "split_heads needs a text tower of the library 'concat', and `convolutional_branch: null`: set these, "
-                "or do without"
-            )
+            needs = "a text tower of the library 'concat', and `convolutional_branch: null`"
+            raise ValueError(f"split_heads needs {needs}: set these, or do without")
         towers = len(self.text.parts()) if self.split_heads else 0
         if self.head_weights and (len(self.head_weights) != towers or min(self.head_weights) <= 0):
             raise ValueError(

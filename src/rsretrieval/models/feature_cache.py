@@ -20,7 +20,7 @@ from rsretrieval.models.config import TowerConfig
 from rsretrieval.types import Preprocessing, Tokens
 
 KEY = 16  # bytes
-_LATER = {"resize", "interpolation", "resampler", "lora"}
+_LATER = {"resize", "interpolation", "resampler", "lora", "correlated_stages"}
 Inputs = TypeVar("Inputs", Tensor, Tokens)
 
 

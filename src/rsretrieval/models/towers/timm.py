@@ -52,7 +52,7 @@ class TimmImageTower(nn.Module):
     def __init__(self, config: TowerConfig, image_size: int) -> None:
         super().__init__()
         self.model: Any = build_timm(config.name, config.weights, config.options, image_size)
-        self.all_stages = config.pooling == "all_stages"
+        self.all_stages, self.correlated = config.pooling == "all_stages", config.correlated_stages
         with torch.no_grad():
             probe = self.eval()(torch.zeros(1, 3, image_size, image_size))
         self.pooled_width, self.token_width = probe.pooled.shape[-1], probe.tokens.shape[-1]
@@ -62,7 +62,7 @@ class TimmImageTower(nn.Module):
         model: Any = self.model if self.all_stages else for_inference(self.model)
         images = images.contiguous(memory_format=torch.channels_last)
         if self.all_stages:
-            maps, *vectors = stage_moments(model, images)
+            maps, *vectors = stage_moments(model, images, self.correlated)
             pooled = torch.cat([model.forward_head(maps, pre_logits=True).float(), *vectors], dim=1)
         else:
             maps = model.forward_features(images)
