@@ -270,7 +270,7 @@ def test_shipped_sweeps_fit_their_configurations(name: str, monkeypatch: pytest.
     for setting, value in settings.items():
         if setting not in ("schedule.stages", "config"):
             assert config[setting] == value, setting
-    expected = {"demo": 8, "learning_rate": 40, "fgis": 24, "ablation": 12 * 3, "losses": 9 * 3}
+    expected = {"demo": 8, "learning_rate": 40, "fgis": 24, "ablation": 12 * 3, "losses": 10 * 3}
     assert command._all_trials(plan) == expected[name]
 
 

@@ -1,4 +1,8 @@
-"""The stages of a timm network, and moments of their maps; of an EfficientNet those that do not train run apart."""
+"""The stages of a timm network, and moments of their maps; of an EfficientNet those that do not train run apart.
+
+Correlations are what covariance pooling takes from a map (He et al., "Remote Sensing Scene Classification Using
+Multilayer Stacked Covariance Pooling", IEEE TGRS 2018), without the deviations, which are there already.
+"""
 
 from __future__ import annotations
 
