@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -44,6 +45,15 @@ def _begin_worker(_: int) -> None:
     if hasattr(signal, "sigwaitinfo"):  # not on macOS, where a worker ends at any SIGTERM
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_heed_sigterm, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()  # with SIGTERM blocked, as every thread
+
+
+def _end_with_parent() -> None:
+    """End where the parent was killed: torch's own watch waits for ever where a batch is half handed over."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _heed_sigterm() -> None:
