@@ -66,7 +66,7 @@ def run(python: Path, folder: Path, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_the_published_model_and_the_configurations_are_in_the_wheel(python: Path, tmp_path: Path) -> None:
-    assert run(python, tmp_path, "-c", PROGRAM).split("\n")[0] == "torch.Size([2, 1]) torch.Size([4096, 964])"
+    assert run(python, tmp_path, "-c", PROGRAM).split("\n")[0] == "torch.Size([2, 1]) torch.Size([4096, 772])"
     run(
         python, tmp_path, "-m", "rsretrieval", "fit", "-c", "quickstart", "--trainer.max_epochs=1",
         "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--data.num_workers=0",

@@ -1,7 +1,7 @@
 """Texts as bags of words and runs of words."""
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
@@ -52,7 +52,7 @@ def test_equal_in_any_company() -> None:
 
 def test_beside_another_tower(tiny_bert: str) -> None:
     bert = TowerConfig("transformers", tiny_bert, pooling="mean")
-    text = TowerConfig("concat", "both", options={"towers": [asdict(bert), asdict(NGRAMS)]})
+    text = TowerConfig("concat", "both", options={"towers": [plain(bert), plain(NGRAMS)]})
     config = tiny.settings(IMAGE, text, split_heads=True, head_weights=[1.0, 0.5])
     assert config.heads == (2 / 3, 1 / 3)
     assert build(EncoderConfig, plain(config), "settings") == config
