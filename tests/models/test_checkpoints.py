@@ -11,6 +11,7 @@ from lightning import Trainer
 
 from rsretrieval import RetrievalDataModule, RetrievalModule, Retriever, TowerConfig
 from rsretrieval.models.checkpoint import CheckpointError
+from rsretrieval.models.exported import PretrainedError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
@@ -56,6 +57,22 @@ def test_a_compiled_models_checkpoint(checkpoint: Path) -> None:
     started = RetrievalModule(pretrained=checkpoint)  # type: ignore[arg-type]
     with torch.no_grad():
         torch.testing.assert_close(started.model.eval().encode_text(["a red plane"]), wanted)
+
+
+def test_fgis_joins_a_trained_model(checkpoint: Path, tiny_bert: str) -> None:
+    """From zero it leaves the embeddings as they were; an image tower of another kind has no place there."""
+    branch = TowerConfig("timm", "test_resnet", frozen=True)
+    text = TowerConfig("transformers", tiny_bert)
+    options = {"image_size": 32, "embed_dim": 8, "stabilised_fgis": True}
+    config = tiny.settings(branch, text, branch, **options)
+    joined, images = RetrievalModule(config, pretrained=str(checkpoint)).model.eval(), torch.rand(2, 3, 32, 32)
+    assert joined.convolutional_branch is not None
+    trained = RetrievalModule.load_from_checkpoint(checkpoint).model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(joined.encode_image(images), trained.encode_image(images))
+    config = tiny.settings(TowerConfig("timm", "test_efficientnet"), text, branch, **options)
+    with pytest.raises(PretrainedError, match="does not fit the settings of the encoder"):
+        RetrievalModule(config, pretrained=str(checkpoint))
 
 
 def test_a_keyword_that_nothing_takes(checkpoint: Path) -> None:

@@ -37,8 +37,6 @@ from rsretrieval.settings import build, plain
 
 DESCRIPTIONS = ("*.json", "*.txt", "*.model", "towers/*", CARD, RECIPE)
 """Files of a model on the hub beside its weights."""
-ADDED = ("image_adapter.", "text_adapter.", "bank.")
-"""Beginnings of the tensors of what may be added to a model."""
 
 
 @dataclass(frozen=True)
@@ -171,16 +169,17 @@ def find_model(name: str | Path, *, trust_remote_code: bool = False) -> ModelSou
 
 
 def start_from(model: DualEncoder, source: ModelSource, name: str) -> None:
-    """Put the tensors of another model into one that has its parts, and maybe more (an adapter, a bank).
+    """Put the tensors of another model into one that has its parts, and maybe more (an adapter, a bank, FGIS).
 
     Raises:
         PretrainedError: naming what does not fit.
     """
     if source.fill is None:
         return  # the towers have loaded their own
-    tensors, wanted = source.build().state_dict(), model.state_dict()
+    other = source.build()
+    tensors, wanted, parts = other.state_dict(), model.state_dict(), dict(other.named_children())
     surplus = sorted(key for key in tensors if key not in wanted or tensors[key].shape != wanted[key].shape)
-    missing = sorted(key for key in wanted if key not in tensors and not key.startswith(ADDED))
+    missing = sorted(key for key in wanted if key not in tensors and key.split(".")[0] in parts)
     if surplus or missing:
         raise PretrainedError(
             f"the model '{name}' does not fit the settings of the encoder: {len(surplus)} of its tensors have no place "
