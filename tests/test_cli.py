@@ -80,6 +80,8 @@ def test_every_row_of_the_ablation_starts(
     stages = yaml.safe_load(row.read_text()).get("schedule", {}).get("stages", [{"losses": {"contrastive": 1}}])
     limits = ["--trainer.log_every_n_steps=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
     small = tiny(run, tiny_data, tiny_bert, tiny_clip, row if "split_heads" in row.read_text() else base)
+    if "frozen_layers" in row.read_text():
+        limits.append("--model.encoder.image.frozen_layers=2")  # the small network has five
     cli.main(["fit", "-c", "rsicd_lite", "-c", str(base), "-c", str(row), *small[2:], *limits])
     figures = next(run.rglob("metrics.csv")).read_text().splitlines()[0].split(",")
     assert {"val/mR", *(f"train/{loss}" for loss in stages[0]["losses"])} <= set(figures)
