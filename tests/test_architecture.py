@@ -29,7 +29,7 @@ LAYERS = (  # top to bottom; a part imports from layers below its own, and never
     ("data", "models"),
     ("losses", "metrics"),
     ("embeddings", "images", "records"),
-    ("types", "distributed", "registry", "files", "settings", "compatibility", "lazy", "redaction"),
+    ("types", "distributed", "registry", "files", "settings", "compatibility", "lazy", "recent", "redaction"),
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 # Lightning's logger is the one way to it; these files say why they are not.

@@ -150,9 +150,12 @@ def queries(run: Path) -> list[torch.Tensor]:
     return [state[f"model.bank.{name}"] for name in ("image", "text", "total")]
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("workers", "kills"),
+    [(0, [8]), pytest.param(0, [3, 13], marks=pytest.mark.slow), pytest.param(2, [3, 8, 13], marks=pytest.mark.slow)],
+)
 def test_killed_at_any_batch_and_resumed(
-    workers: int, tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str
+    workers: int, kills: list[int], tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str
 ) -> None:
     """SIGKILL in the middle of an epoch: the rest of its samples follow, and the losses are those of a whole run."""
     args = [
@@ -165,7 +168,7 @@ def test_killed_at_any_batch_and_resumed(
     cli.main(["fit", *args])
     whole, bank = steps(tmp_path / "whole"), queries(tmp_path / "whole")
     assert sorted(whole) == [(step // 8, step) for step in range(16)]
-    for killed_after in (3, 8, 13):
+    for killed_after in kills:
         run = tmp_path / f"killed{killed_after}"
         again = ["fit", *args, f"--trainer.default_root_dir={run}"]
         code = "import sys, kill_after; kill_after.main(int(sys.argv[1]), sys.argv[2:])"

@@ -53,8 +53,10 @@ def interrupted(folder: Path, end: str, batches: int, args: list[str], **options
 @pytest.mark.parametrize(
     ("accumulated", "cases"),
     [  # how it ends, after how many batches (of SIGKILL: steps), with which status, and the batch that it goes on with
-        (3, [("SIGKILL", 2, -9, 6), ("SIGTERM", 4, 143, 3), ("error", 4, 1, 3)]),
-        (1, [("SIGTERM", 10, 143, 11), ("SIGINT", 4, 130, 4), ("error", 7, 1, 7)]),
+        (3, [("SIGTERM", 4, 143, 3)]),
+        pytest.param(3, [("SIGKILL", 2, -9, 6), ("error", 4, 1, 3)], marks=pytest.mark.slow),
+        (1, [("SIGINT", 4, 130, 4)]),
+        pytest.param(1, [("SIGTERM", 10, 143, 11), ("error", 7, 1, 7)], marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_run_goes_on_with_the_losses_of_a_whole_one(
@@ -86,7 +88,9 @@ def test_an_interrupted_run_goes_on_with_the_losses_of_a_whole_one(
         assert last["global_step"] == 2 * -(-8 // accumulated)
 
 
-@pytest.mark.parametrize(("end", "statuses"), [("rank", (1, -9)), ("SIGTERM", (143,))])
+@pytest.mark.parametrize(
+    ("end", "statuses"), [pytest.param("rank", (1, -9), marks=pytest.mark.slow), ("SIGTERM", (143,))]
+)
 def test_processes_end_together(
     end: str, statuses: tuple[int, ...], tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str
 ) -> None:

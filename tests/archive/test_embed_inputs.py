@@ -80,6 +80,7 @@ def test_a_tar(retriever: Retriever, tmp_path: Path) -> None:
     assert "unexpected end of data" in (tmp_path / "cut" / "skipped.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_hub(entry: str, tmp_path: Path) -> None:
     write_dataset(tmp_path / "hub" / "ponds" / "views", {"train": 2, "test": 1})
     with local_hub(tmp_path / "hub", tmp_path / "home") as environment:

@@ -306,6 +306,7 @@ def test_eight_bits(small: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert sum(file.stat().st_size for file in to.glob("*.onnx")) < 2 * weights
 
 
+@pytest.mark.slow
 def test_products_with_a_bank_stay_in_float32(tmp_path: Path, tiny_bert: str) -> None:
     source = source_of("refined", tmp_path, tiny_bert)
     write_graphs(build(source), source, tmp_path / "to", "onnx")

@@ -17,6 +17,7 @@ from rsretrieval.archive import ArchiveError, Options, build_index, embed
 from rsretrieval.archive.pictures import picture
 from rsretrieval.archive.search.query import Query
 from rsretrieval.images import BrokenImageError
+from rsretrieval.recent import Recent
 from rsretrieval.serve import heat, pictures, settings
 from rsretrieval.serve.pictures import Pictures
 from rsretrieval.serve.snapshot import Snapshot
@@ -69,12 +70,13 @@ def test_a_model_without_tokens_is_asked_by_windows(archive: Path, retriever: Re
         service: Any = client.app.app.state.service  # type: ignore[attr-defined]
         place = f"/api/items/{key_of('harbour_0.png')}/heatmap?text=ships"
         by_tokens = client.get(place).content
-        service._maps.clear()
+        service._maps = Recent(64)
         service._takes_tokens = False
         by_windows = client.get(place)
         assert by_windows.status_code == 200
         assert by_windows.content != by_tokens
-        assert len(next(iter(service._maps.values()))[0]) == 4 * 3 + 4 * 3
+        (found, *_), *_ = service._maps._values.values()
+        assert len(found) == 4 * 3 + 4 * 3
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +107,12 @@ def test_pictures_are_those_of_the_archive(wide: Path, retriever: Retriever, mon
         now.pictures.picture("table.parquet::c", (0, 0, 9, 9))
 
 
-def test_thumbnails_take_so_much_memory(wide: Path, retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thumbnails_take_so_much_memory(wide: Path, retriever: Retriever) -> None:
     now = Snapshot.open(wide, retriever)
     shelf: Pictures = now.pictures
     first = shelf.thumbnail("a", "one.png", (0, 0, 120, 90))
-    monkeypatch.setattr(pictures, "THUMBNAIL_BYTES", len(first) + 10)
-    shelf.thumbnail("b", "table.parquet::a", (0, 0, 120, 40))
-    assert list(shelf._small) == ["b"]
-    assert shelf._small_bytes == len(shelf._small["b"])
+    assert shelf.thumbnail("a", "one.png", (0, 0, 120, 90)) is first
+    assert (shelf._small._limit, shelf._small.total) == (pictures.THUMBNAIL_BYTES, len(first))
 
 
 def test_what_tables_and_names_say(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from rsretrieval.embeddings import ArchiveError, Row
 from rsretrieval.images import BrokenImageError, Rendering, RenderingError, Scale, decode
 from rsretrieval.images.samples import samples
 from rsretrieval.lazy import needs
+from rsretrieval.recent import Recent
 
 UNREADABLE = (BrokenImageError, ArchiveError, OSError)
 """What is raised of an input or a piece that cannot be read."""
@@ -97,8 +96,7 @@ class Reader:
         self.viewer, self.options, self.known = viewer, options, known or TrainingScale()
         self.tiling = options.tiling(viewer.image_size)
         self.dates = Dates.read(options.dates)
-        self._open: OrderedDict[tuple[str, str], Any] = OrderedDict()
-        self._lock = threading.RLock()
+        self._open: Recent[tuple[str, str], Any] = Recent(OPEN)  # what is let go closes when no thread reads it
 
     def pieces(self, item: Input) -> Iterator[Piece]:
         """The pieces of an input, always in the same order; nothing is read but what says how many there are.
@@ -196,20 +194,10 @@ class Reader:
 
     def _table(self, item: Input) -> ParquetImages | TarImages:
         kind: Callable[[str], Any] = ParquetImages if item.kind == "parquet" else TarImages
-        return self._kept((item.kind, item.place), lambda: kind(item.place))  # type: ignore[no-any-return]
+        return self._open.kept((item.kind, item.place), lambda: kind(item.place))  # type: ignore[no-any-return]
 
     def _raster(self, item: Input) -> OpenRaster:
-        return self._kept((item.kind, item.place), lambda: self._open_raster(item))  # type: ignore[no-any-return]
-
-    def _kept(self, key: tuple[str, str], make: Callable[[], Any]) -> Any:  # noqa: ANN401
-        """What is open under a key; the least recently read is let go, and closes when no thread reads it."""
-        with self._lock:
-            if key not in self._open:
-                self._open[key] = make()
-            self._open.move_to_end(key)
-            while len(self._open) > OPEN:
-                self._open.popitem(last=False)
-            return self._open[key]
+        return self._open.kept((item.kind, item.place), lambda: self._open_raster(item))  # type: ignore[no-any-return]
 
     def _open_raster(self, item: Input) -> OpenRaster:
         needs("rasterio", "archive")

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rsretrieval.data.blocks import BlockCache
 from rsretrieval.data.datasets.base import BrokenRowError, DataError, Source
+from rsretrieval.recent import Recent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL import Image
 
     from rsretrieval.data.table import Table
@@ -31,9 +33,9 @@ class ImageReader:
         self, source: Source, split: str, table: Table, cached_rows: int = 1, rendering: Rendering | None = None
     ) -> None:
         self.split, self.table, self.rendering = split, table, rendering
-        self._where = source.where(split)
+        self._source, self._where = source, source.where(split)
         self._ends = np.cumsum(table.blocks)
-        self._blocks = BlockCache(lambda block: source.read(split, block), cached_rows)
+        self._blocks: Recent[int, Sequence[object]] = Recent(cached_rows, len)
 
     def encoded(self, row: int) -> object:
         """What the source gives for the image of a row, in one of the forms that ``rsretrieval.images.decode`` takes.
@@ -42,7 +44,8 @@ class ImageReader:
             BrokenRowError: if the source has no single image of that name.
         """
         block = int(np.searchsorted(self._ends, row, side="right"))
-        return self._blocks(block)[row - int(self._ends[block]) + self.table.blocks[block]]
+        images = self._blocks.kept(block, lambda: self._source.read(self.split, block))
+        return images[row - int(self._ends[block]) + self.table.blocks[block]]
 
     def image(self, row: int) -> Image.Image:
         """The image of a row, as it is, in RGB.

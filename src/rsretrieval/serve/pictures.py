@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from rsretrieval.archive.pictures import input_of, loaded, reader_of, window
 from rsretrieval.archive.pieces import Piece, Reader
 from rsretrieval.archive.rasters.tiles import Tile
 from rsretrieval.embeddings import ArchiveError
+from rsretrieval.recent import Recent
 
 SIDE = 2048
 """Longest side of a picture that is sent, in pixels."""
@@ -40,9 +39,8 @@ class Pictures:
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         self._folder, self._about = folder, about
-        self._open: OrderedDict[str, tuple[Reader, dict[str, Piece]]] = OrderedDict()
-        self._small: OrderedDict[str, bytes] = OrderedDict()
-        self._small_bytes, self._lock = 0, threading.Lock()
+        self._open: Recent[str, tuple[Reader, dict[str, Piece]]] = Recent(OPEN)
+        self._small: Recent[str, bytes] = Recent(THUMBNAIL_BYTES, len)
 
     def picture(self, source: str, pixel_bbox: Sequence[int], side: int = SIDE) -> Image.Image:
         """A row's picture, no side longer than ``side``; a tile is read by window.
@@ -96,34 +94,18 @@ class Pictures:
 
     def thumbnail(self, key: str, source: str, pixel_bbox: Sequence[int]) -> bytes:
         """A small JPEG, kept in memory."""
-        with self._lock:
-            if key in self._small:
-                self._small.move_to_end(key)
-                return self._small[key]
-        content = jpeg(self.picture(source, pixel_bbox, THUMBNAIL), 85)
-        with self._lock:
-            if key not in self._small:
-                self._small[key] = content
-                self._small_bytes += len(content)
-            while self._small_bytes > THUMBNAIL_BYTES:
-                self._small_bytes -= len(self._small.popitem(last=False)[1])
-        return content
+        content = self._small.get(key)
+        return content or self._small.put(key, jpeg(self.picture(source, pixel_bbox, THUMBNAIL), 85))
 
     def _opened(self, source: str) -> tuple[Reader, dict[str, Piece]]:
         """What reads a source's file, and the pieces that it has by source: a raster's first stands for all of it."""
         item = input_of(self._folder, self._about, source)
-        with self._lock:
-            if item.name in self._open:
-                self._open.move_to_end(item.name)
-                return self._open[item.name]
+        if opened := self._open.get(item.name):
+            return opened
         reader = reader_of(self._folder, self._about, item.name, SIDE)
         pieces = reader.pieces(item)
         found = {item.name: next(pieces)} if source == item.name else {piece.id: piece for piece in pieces}
-        with self._lock:
-            self._open[item.name] = reader, found
-            while len(self._open) > OPEN:
-                self._open.popitem(last=False)
-        return reader, found
+        return self._open.put(item.name, (reader, found))
 
 
 def jpeg(picture: Image.Image, quality: int = 90) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from rsretrieval.archive.search.results import Results
 from rsretrieval.embeddings import ArchiveError
 from rsretrieval.images import BrokenImageError, stack
 from rsretrieval.models.tokens import TokensError, cell_vectors
+from rsretrieval.recent import Recent
 from rsretrieval.serve import heat
 from rsretrieval.serve.results import NEAREST, answered, chosen, neighbours, part_of
 from rsretrieval.serve.schema import Answers, Detail, Export, Item, Search, Terms
@@ -63,8 +63,8 @@ class Service:
                 "tokens": Encoder(self._tokens, SQUARES),
             }
         )
-        self._texts: OrderedDict[str, NDArray[Any]] = OrderedDict()
-        self._maps: OrderedDict[tuple[str, str], tuple[NDArray[Any], NDArray[Any], tuple[int, int]]] = OrderedDict()
+        self._texts: Recent[str, NDArray[Any]] = Recent(REMEMBERED)
+        self._maps: Recent[tuple[str, str], tuple[NDArray[Any], NDArray[Any], tuple[int, int]]] = Recent(MAPPED)
         self._takes_tokens = self.retriever.channels == 3
 
     def close(self) -> None:
@@ -138,23 +138,20 @@ class Service:
     async def _mapped(self, key: str) -> tuple[NDArray[Any], NDArray[Any], tuple[int, int]]:
         """Windows or cells of a row's picture, their vectors, and the picture's size; kept for the next query."""
         place = (str(self.store.current.about["written"]), key)
-        if place not in self._maps:
-            view = await self.picture(key, _view)
-            if reason := self._no_heat(*view.size):
-                raise heat.NoHeatError(reason)
-            if self._takes_tokens:
-                try:
-                    found = heat.places(*view.size, tokens=True)
-                    vectors = await self._encoded("tokens", view, found)
-                    self._maps[place] = heat.cells(found, vectors.shape[1]), np.concatenate(vectors), view.size
-                except TokensError:
-                    self._takes_tokens = False
-            if place not in self._maps:
-                found = heat.places(*view.size, tokens=False)
-                self._maps[place] = found, await self._encoded("squares", view, found), view.size
-            while len(self._maps) > MAPPED:
-                self._maps.popitem(last=False)
-        return self._maps[place]
+        if kept := self._maps.get(place):
+            return kept
+        view = await self.picture(key, _view)
+        if reason := self._no_heat(*view.size):
+            raise heat.NoHeatError(reason)
+        if self._takes_tokens:
+            try:
+                found = heat.places(*view.size, tokens=True)
+                vectors = await self._encoded("tokens", view, found)
+                return self._maps.put(place, (heat.cells(found, vectors.shape[1]), np.concatenate(vectors), view.size))
+            except TokensError:
+                self._takes_tokens = False
+        found = heat.places(*view.size, tokens=False)
+        return self._maps.put(place, (found, await self._encoded("squares", view, found), view.size))
 
     async def _encoded(self, kind: str, view: Any, found: NDArray[Any]) -> NDArray[Any]:  # noqa: ANN401 - a picture
         squares = await self.reads(lambda: [self.retriever.square_of(part) for part in heat.cut(view, found)])
@@ -170,15 +167,10 @@ class Service:
         if terms.is_empty:
             return {}
         wanted = Wish([terms.text], terms.like or terms.picture, terms.against, []).sentences()
-        new = [text for text in wanted if text not in self._texts]
-        known = {text: self._texts[text] for text in wanted if text in self._texts}
-        if new:
-            known |= dict(zip(new, await self.model("texts", new), strict=True))
-        for text in wanted:
-            self._texts[text] = known[text]
-            self._texts.move_to_end(text)
-        while len(self._texts) > REMEMBERED:
-            self._texts.popitem(last=False)
+        known = {text: vector for text in wanted if (vector := self._texts.get(text)) is not None}
+        if new := [text for text in wanted if text not in known]:
+            for text, vector in zip(new, await self.model("texts", new), strict=True):
+                known[text] = self._texts.put(text, vector)
         return known
 
     @staticmethod
