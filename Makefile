@@ -54,7 +54,7 @@ test: install
 	$(BIN)/python -m pytest -m "not slow and not soak"
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow -n 1
+	$(BIN)/python -m pytest -m slow -n 2
 
 # Ratios of times against what one would write instead, into docs/benchmarks.md; nothing else should be at work.
 bench: install
