@@ -261,7 +261,8 @@ def test_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     [
         (["parquet", "--columns.image", "picture"], "as in --columns.captions=NAME"),
         (["parquet", "--max_broken", "2"], "--max_broken 2.0 is no fraction"),
-        (["parquet", "--max_words", "0"], "--max_words 0 is out of bounds"),
+        (["parquet", "--max_words", "0"], "--max_words 0 is too small"),
+        (["parquet", "--quality", "101"], "--quality 101 is too large"),
         (["coco"], "set another source"),
         (["ponds"], "in the source folder:ponds"),
     ],

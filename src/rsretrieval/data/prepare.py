@@ -75,6 +75,7 @@ def prepare(
     """
     import datasets
 
+    from rsretrieval.data.checks import check_fractions, check_least
     from rsretrieval.data.datasets.exclusion import exclude as exclude_images
     from rsretrieval.data.datasets.holdout import hold_out
     from rsretrieval.data.reader import ImageReader
@@ -82,7 +83,10 @@ def prepare(
     from rsretrieval.data.table import build_table
     from rsretrieval.images import Rendering
 
-    _check_bounds(max_broken, holdout, size=size, quality=quality, shard_rows=shard_rows, max_words=max_words)
+    check_fractions(max_broken=max_broken, holdout=holdout)
+    check_least(size=size, quality=quality, shard_rows=shard_rows, max_words=max_words)
+    if quality > 100:
+        raise DataError(f"--quality {quality} is too large: give a whole number, 100 or less")
     rendering = Rendering.parse(scale, bands)
     source_name, path = _source_and_path(name, path, to)
     source = build_source(source_name, path, columns, revision, configuration)
@@ -112,17 +116,6 @@ def prepare(
     for reader in readers:
         writer.write_split(reader)
     log.info("ready: --data.source parquet --data.path %s", folder)
-
-
-def _check_bounds(max_broken: float, holdout: float, **settings: int | None) -> None:
-    from rsretrieval.data.checks import check_fractions
-
-    check_fractions(max_broken=max_broken, holdout=holdout)
-    for name, value in settings.items():
-        if value is not None and (value < 1 or (name == "quality" and value > 100)):
-            raise DataError(
-                f"--{name} {value} is out of bounds: give a whole number, 1 or more, and a quality up to 100"
-            )
 
 
 def _newer_settings(configuration: str | None, exclude: str | None) -> dict[str, str]:
