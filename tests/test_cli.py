@@ -47,7 +47,7 @@ def tiny(run: Path, data: str, bert: str, clip: str, config: Path) -> list[str]:
         },
         "model": {
             "encoder": {
-                name: tower and {"weights": None, "options": {}, "pooling": None, **tower}
+                name: tower and {"weights": None, "options": {}, "pooling": None, "correlated_stages": [], **tower}
                 for name, tower in (("image", image), ("text", text), ("convolutional_branch", branch))
             }
         },

@@ -75,7 +75,6 @@ def prepare(
     """
     import datasets
 
-    from rsretrieval.data.checks import check_fractions, check_least
     from rsretrieval.data.datasets.exclusion import exclude as exclude_images
     from rsretrieval.data.datasets.holdout import hold_out
     from rsretrieval.data.reader import ImageReader
@@ -83,10 +82,7 @@ def prepare(
     from rsretrieval.data.table import build_table
     from rsretrieval.images import Rendering
 
-    check_fractions(max_broken=max_broken, holdout=holdout)
-    check_least(size=size, quality=quality, shard_rows=shard_rows, max_words=max_words)
-    if quality > 100:
-        raise DataError(f"--quality {quality} is too large: give a whole number, 100 or less")
+    _check_bounds(max_broken, holdout, quality, size=size, shard_rows=shard_rows, max_words=max_words)
     rendering = Rendering.parse(scale, bands)
     source_name, path = _source_and_path(name, path, to)
     source = build_source(source_name, path, columns, revision, configuration)
@@ -116,6 +112,15 @@ def prepare(
     for reader in readers:
         writer.write_split(reader)
     log.info("ready: --data.source parquet --data.path %s", folder)
+
+
+def _check_bounds(max_broken: float, holdout: float, quality: int, **counts: int | None) -> None:
+    from rsretrieval.data.checks import check_fractions, check_least
+
+    check_fractions(max_broken=max_broken, holdout=holdout)
+    check_least(quality=quality, **counts)
+    if quality > 100:
+        raise DataError(f"--quality {quality} is too large: give a whole number, 100 or less")
 
 
 def _newer_settings(configuration: str | None, exclude: str | None) -> dict[str, str]:
