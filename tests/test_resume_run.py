@@ -88,9 +88,8 @@ def test_an_interrupted_run_goes_on_with_the_losses_of_a_whole_one(
         assert last["global_step"] == 2 * -(-8 // accumulated)
 
 
-@pytest.mark.parametrize(
-    ("end", "statuses"), [pytest.param("rank", (1, -9), marks=pytest.mark.slow), ("SIGTERM", (143,))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("end", "statuses"), [("rank", (1, -9)), ("SIGTERM", (143,))])
 def test_processes_end_together(
     end: str, statuses: tuple[int, ...], tmp_path: Path, tiny_data: str, tiny_bert: str, tiny_clip: str
 ) -> None:

@@ -95,7 +95,8 @@ def result(child: Child) -> dict[str, Any]:
     return json.loads(child.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("shards", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5)), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("shards", [1, 2, 5])
 def test_exactly_once_for_any_ranks_and_workers(child: Run, tmp_path: Path, shards: int) -> None:
     write_dataset(tmp_path / "hub" / "acme" / "ponds", {"train": shards, "valid": 1})
     with local_hub(tmp_path / "hub", tmp_path) as env:
