@@ -125,5 +125,5 @@ def rows() -> Iterator[Row]:
         (Path(folder) / "a").mkdir(), (Path(folder) / "b").mkdir()
         yield from rows_of("rsicd-lite", retriever_of("rsicd-lite"), Path(folder) / "a", 32, sentences(512))
         yield from rows_of(
-            ARCHITECTURE, retriever_of(f"open_clip:{ARCHITECTURE}"), Path(folder) / "b", 256, sentences(256)
+            ARCHITECTURE, retriever_of(f"open_clip:{ARCHITECTURE}"), Path(folder) / "b", 128, sentences(256)
         )
