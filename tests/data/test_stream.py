@@ -168,7 +168,9 @@ def test_augmentations_give_images(name: str) -> None:
 
 def test_synthetic_source() -> None:
     source = build_source("synthetic", "", Columns())
-    assert [len(source.records(split)) for split in ("train", "valid", "test")] == [2400, 300, 300]
+    records = [source.records(split) for split in ("train", "valid", "test")]
+    assert [len(split) for split in records] == [2400, 300, 300]
+    assert len({record.filename for split in records for record in split}) == 3000
     assert source.read("valid", 0)[0].size == (96, 96)
 
 

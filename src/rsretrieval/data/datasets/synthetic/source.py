@@ -32,8 +32,9 @@ class SyntheticSource(Source):
 
     def records(self, split: str) -> list[Record]:
         """See :class:`Source`."""
-        scenes = (sample_scene(self._seeds[split] + row) for row in range(self.sizes[split]))
-        return [Record(f"{s.label}_{row}.png", s.captions, s.label) for row, s in enumerate(scenes)]
+        first = self._seeds[split]  # in the names, so that no two splits share one
+        scenes = [(seed, sample_scene(seed)) for seed in range(first, first + self.sizes[split])]
+        return [Record(f"{scene.label}_{seed}.png", scene.captions, scene.label) for seed, scene in scenes]
 
     def blocks(self, split: str) -> list[int]:
         """Each row alone: it is drawn where it is read."""
