@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from rsretrieval.losses.gradients import ClassMeans, CrossEntropy, NegativeShares
-from rsretrieval.losses.membership import in_class, same_id, soft_membership
+from rsretrieval.losses.membership import EPSILON, in_class, same_id, soft_membership
 
 IDS = torch.tensor([4, 4, 9, 2, 9, 7, 1])
+ALL = slice(None)
 KIND = torch.tensor([0, 1, 0, 2, 0, 1, 2])
 
 
@@ -59,8 +60,26 @@ def test_negative_shares(rows: slice, below: float) -> None:
     assert gradcheck(lambda x, t: NegativeShares.apply(x, t, *options), (text, temperature()))
 
 
+def test_of_one_negative_of_another_scene_the_constant_alone_has_a_gradient() -> None:
+    """Its share is all but 6e-5 of the whole, which no tolerance of the test above would see."""
+    _, text = cosines()
+    columns = in_class(KIND[[1]], 3, torch.float64)
+    loss = NegativeShares.apply(
+        text, temperature(), slice(0, 1), torch.tensor([1]), columns, KIND[:1], (0.3, 1.7), -9.0
+    )
+    weight = (text[0] @ text[1] / temperature()).exp()
+    expected = 0.3 * weight / (weight + EPSILON)
+    (ours,), (wanted,) = (torch.autograd.grad(value, text) for value in (loss, expected))
+    torch.testing.assert_close(ours, wanted, rtol=1e-6, atol=0)
+
+
 def test_a_second_derivative_is_refused() -> None:
-    scores, _ = cosines()
-    loss = CrossEntropy.apply(scores, temperature(), same_id(IDS, torch.float64), True)
-    with pytest.raises(NotImplementedError, match="once"):
-        torch.autograd.grad(loss, scores, create_graph=True)
+    scores, text = cosines()
+    shares, columns = soft_membership(in_class(KIND, 3, torch.float64)), in_class(KIND[[1]], 3, torch.float64)
+    for loss, of in (
+        (CrossEntropy.apply(scores, temperature(), same_id(IDS, torch.float64), True), scores),
+        (ClassMeans.apply(scores, shares)[0].sum(), scores),
+        (NegativeShares.apply(text, temperature(), ALL, torch.tensor([1]), columns, KIND, (0.3, 1.7), -9.0), text),
+    ):
+        with pytest.raises(NotImplementedError, match="once"):
+            torch.autograd.grad(loss, of, create_graph=True)

@@ -72,6 +72,18 @@ def test_affiliation_centres_of_the_batch_or_of_the_process(global_centres: bool
     torch.testing.assert_close(objective(pairs, local, {"affiliation": 1.0}, 0)["affiliation"], wanted)
 
 
+def test_centres_leave_the_pair_itself_out_where_told_to() -> None:
+    pairs = paired()
+    found = [
+        Objective(ObjectiveConfig(leave_one_out=leave))(pairs, slice(0, COUNT), {"affiliation": 1.0}, 0)["affiliation"]
+        for leave in (False, True)
+    ]
+    fields = {"image": pairs.image, "text": pairs.text, "scenes": pairs.scenes, "temperature": TAU}
+    wanted = [affiliation_loss(**fields, leave_one_out=leave) for leave in (False, True)]
+    torch.testing.assert_close(found, wanted)
+    assert abs(float(wanted[0] - wanted[1])) > 0.01
+
+
 @pytest.mark.parametrize("release", [False, True])
 def test_scene_settings_and_epoch_reach_the_loss(release: bool) -> None:
     pairs = paired()
