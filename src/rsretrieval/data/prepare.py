@@ -118,7 +118,7 @@ def _check_bounds(max_broken: float, holdout: float, quality: int, **counts: int
     from rsretrieval.data.checks import check_fractions, check_least
 
     check_fractions(max_broken=max_broken, holdout=holdout)
-    check_least(quality=quality, **counts)
+    check_least(1, quality=quality, **counts)
     if quality > 100:
         raise DataError(f"--quality {quality} is too large: give a whole number, 100 or less")
 
