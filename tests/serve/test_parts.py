@@ -107,12 +107,16 @@ def test_pictures_are_those_of_the_archive(wide: Path, retriever: Retriever, mon
         now.pictures.picture("table.parquet::c", (0, 0, 9, 9))
 
 
-def test_thumbnails_take_so_much_memory(wide: Path, retriever: Retriever) -> None:
-    now = Snapshot.open(wide, retriever)
-    shelf: Pictures = now.pictures
+def test_thumbnails_take_so_much_memory(wide: Path, retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf: Pictures = Snapshot.open(wide, retriever).pictures
     first = shelf.thumbnail("a", "one.png", (0, 0, 120, 90))
     assert shelf.thumbnail("a", "one.png", (0, 0, 120, 90)) is first
-    assert (shelf._small._limit, shelf._small.total) == (pictures.THUMBNAIL_BYTES, len(first))
+    monkeypatch.setattr(pictures, "THUMBNAIL_BYTES", len(first) + 10)
+    shelf = Snapshot.open(wide, retriever).pictures
+    shelf.thumbnail("a", "one.png", (0, 0, 120, 90))
+    second = shelf.thumbnail("b", "table.parquet::a", (0, 0, 120, 40))
+    assert list(shelf._small._values) == ["b"]
+    assert shelf._small.total == len(second)
 
 
 def test_what_tables_and_names_say(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def prepare(
         MissingSplitError: if the source does not have a split that was asked for.
         DataError: if the folder was prepared with other settings or the source has changed since, or too many rows are
             broken.
+        ValueError: naming a number that is out of its bounds.
     """
     import datasets
 
